@@ -1,0 +1,52 @@
+"""DiffAugment: the same random, differentiable changes to real and fake images before D.
+
+Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training": brightness,
+saturation and contrast, translation by up to an eighth of the side, one cut-out of half the side.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylex.shapes import Images
+
+
+def diff_augment(images: Images, generator: torch.Generator) -> Images:
+    """Every image gets its own draw."""
+    return cut_out(translate(recolour(images, generator), generator), generator)
+
+
+def recolour(images: Images, generator: torch.Generator) -> Images:
+    """Brightness +-0.25 (of a range of 2: half of the paper's), saturation and contrast."""
+    brightness, saturation, contrast = _uniform(images, 3, generator)
+    images = images + (brightness - 0.5) * 0.5
+    gray = images.mean(1, keepdim=True)
+    images = gray + (images - gray) * (saturation + 0.5)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (contrast + 0.5)
+
+
+def translate(images: Images, generator: torch.Generator) -> Images:
+    """Shift by up to an eighth of the side; what comes in is zero."""
+    n, _, h, w = images.shape
+    most = h // 8
+    dy, dx = torch.randint(-most, most + 1, (2, n, 1), generator=generator, device=images.device)
+    rows = torch.arange(h, device=images.device)[None] + dy + most
+    columns = torch.arange(w, device=images.device)[None] + dx + most
+    padded = F.pad(images, (most, most, most, most))
+    index = torch.arange(n, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
+
+
+def cut_out(images: Images, generator: torch.Generator) -> Images:
+    """Zero a square of half the side with its centre anywhere."""
+    _, _, h, w = images.shape
+    cy, cx = (u.flatten(1) for u in _uniform(images, 2, generator))
+    rows = (torch.arange(h, device=images.device)[None] - cy * h).abs() < h / 4
+    columns = (torch.arange(w, device=images.device)[None] - cx * w).abs() < w / 4
+    return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _uniform(images: Images, count: int, generator: torch.Generator) -> Tensor:
+    shape = (count, len(images), 1, 1, 1)
+    return torch.rand(shape, generator=generator, device=images.device, dtype=images.dtype)

@@ -1,0 +1,400 @@
+"""Classifier: the one seam where the user's model comes in.
+
+A hash of its whole state identifies it: a run never goes on with another one than it began with.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stylex.runs import Run, read_json, replacing, write_json
+from stylex.shapes import Images, Logits
+from stylex.smallnet import SmallNet
+from stylex.sources import call_function, load_script, one_line
+
+Prepared = Float[Tensor, "n _ _ _"]  # as the model wants them
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601, as Pillow's mode L)
+ABOUT_FILE = "classifier.json"
+WEIGHTS_FILE = "classifier.safetensors"
+SCRIPT_FILE = "classifier.ts"
+
+
+class Classifier(nn.Module):
+    """Any differentiable classifier, made ready to be explained: frozen, in eval mode, in float32.
+
+    The model's own parameters are frozen in place. The output is checked at the first call.
+
+    Args:
+        model: a module or callable, images `[n, channels, h, w]` to logits `[n, k]`, k >= 2;
+            or to one logit l, `[n, 1]` or `[n]`, with `binary`.
+        classes: names of the classes, in the order of the logits.
+        size: side in pixels that the model wants; None leaves the images as they are.
+        mean: subtracted from images in [0, 1], one number or one per channel.
+        std: divided by afterwards; the defaults of both leave [-1, 1] as it is.
+        channels: 1 or 3, what the model wants.
+        binary: one logit l is taken as (-l/2, +l/2), so that both classes have effects
+            (method.md trap 12).
+        source: where the model came from, for records; `file.py:function` can be loaded again.
+
+    Raises:
+        ValueError: the classes, channels, mean or std make no sense.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[..., Any],
+        classes: Sequence[str],
+        *,
+        size: int | None = None,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        channels: int = 3,
+        binary: bool = False,
+        source: str = "python object",
+    ):
+        super().__init__()
+        self.model, self.source, self.binary = model, source, binary
+        self.classes, self.size, self.channels = _class_names(classes, binary), size, channels
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels}: wanted 1 (gray) or 3 (red, green, blue)")
+        self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
+        self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
+        if not (self.std > 0).all():
+            raise ValueError(f"std={std}: wanted numbers above 0")
+        self.about: dict[str, Any] = {}  # what was measured when it was trained, if we trained it
+        self.file: Path | None = None  # the TorchScript file, if it came from one
+        self._file_hash = ""
+        self._checked = False
+        self.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Stay in eval mode, whatever is asked: batch statistics would make logits drift."""
+        return super().train(False)
+
+    def forward(self, images: Images) -> Logits:
+        """Logits of images in [-1, 1] of any size, differentiable with respect to the images.
+
+        Raises:
+            ValueError: the model fails, or its output is not usable as logits.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            prepared = self.prepare(images)
+            output = self.model(prepared) if self._checked else self._first_call(prepared)
+            if images.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+                raise ValueError(
+                    f"{self.source} is not differentiable: its output does not depend on the "
+                    "image's gradient; remove no_grad, detach, argmax and numpy from the model"
+                )
+        if not self.binary:
+            return output.float()
+        half = output.float().reshape(-1, 1) / 2
+        return torch.cat([-half, half], 1)
+
+    def prepare(self, images: Images) -> Prepared:
+        """Images as the model wants them: its channels, its size (antialiased), its scale."""
+        images = _convert_channels(images.float(), self.channels)
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size,) * 2, mode="bilinear", antialias=True)
+        return ((images + 1) / 2 - self.mean) / self.std
+
+    def features_and_logits(self, images: Images) -> tuple[list[Tensor], Logits]:
+        """Feature maps and logits of one pass, for the perceptual loss "classifier".
+
+        Returns:
+            The last convolution's output of each spatial size from 2 px up, finest first, at most
+            five, `[n, c, h, w]` each; and the logits `[n, k]`.
+
+        Raises:
+            ValueError: the model shows no convolutions.
+        """
+        # inside a callable nothing is seen; a script's convolutions have another type
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        if not convolutions:
+            raise ValueError(
+                f"{self.source} shows no Conv2d to take features from; choose another perceptual "
+                "loss, `--perceptual lpips` or `--perceptual none`"
+            )
+        found: dict[torch.Size, Tensor] = {}
+
+        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found[output.shape[-2:]] = output
+
+        handles = [module.register_forward_hook(keep) for module in convolutions]
+        try:
+            logits = self(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [found[side] for side in sorted(found, reverse=True) if min(side) >= 2][:5], logits
+
+    def features(self, images: Images) -> list[Tensor]:
+        """Feature maps alone; see `features_and_logits`."""
+        return self.features_and_logits(images)[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What this seam does to images and logits, as plain data; keywords of `Classifier`."""
+        return {
+            "classes": list(self.classes),
+            "size": self.size,
+            "mean": self.mean.double().flatten().tolist(),
+            "std": self.std.double().flatten().tolist(),
+            "channels": self.channels,
+            "binary": self.binary,
+        }
+
+    @property
+    def kind(self) -> str:
+        """What can be kept of it: "smallnet", "torchscript", "python" or "object" (nothing)."""
+        if isinstance(self.model, SmallNet):
+            return "smallnet"
+        if self.file is not None:
+            return "torchscript"
+        return "python" if ":" in self.source else "object"
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the whole state and of the settings; the same on every device.
+
+        Buffers count too. A TorchScript file, whose weights may be hidden constants, is hashed as
+        a file; a callable without state by its rounded logits of fixed images.
+        """
+        digest = hashlib.sha256(json.dumps(self.settings).encode())
+        digest.update(self._file_hash.encode())
+        state = _state(self.model)
+        for name, tensor in state if not self._file_hash else ():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+        if not state and not self._file_hash:
+            digest.update(_bytes(self._probe()))
+        return digest.hexdigest()
+
+    def _probe(self) -> Tensor:
+        """Logits of four fixed noise images, rounded so that devices agree."""
+        side, noise = self.size or 64, torch.Generator().manual_seed(0)
+        images = torch.rand(4, self.channels, side, side, generator=noise) * 2 - 1
+        with torch.no_grad():
+            return self(images.to(self.mean.device)).round(decimals=2) + 0.0  # no minus zero
+
+    def _first_call(self, prepared: Prepared) -> Tensor:
+        """Run the model and check its output at the door; later calls trust it."""
+        try:
+            output = self.model(prepared)
+        except Exception as error:
+            raise ValueError(
+                f"{self.source} failed on images {list(prepared.shape)}: {one_line(error)}; "
+                "check size, channels and what the model wants"
+            ) from error
+        if complaint := _complaint(output, len(prepared), len(self.classes), self.binary):
+            raise ValueError(f"{self.source} {complaint}")
+        self._checked = True
+        return output
+
+
+def _complaint(output: Any, count: int, classes: int, binary: bool) -> str:
+    """What is wrong with a model's first output, or nothing."""
+    wanted = f"[{count}, 1] or [{count}]" if binary else f"[{count}, {classes}]"
+    if not isinstance(output, Tensor):
+        return f"gave {type(output).__name__}, wanted a tensor {wanted}; return the logits alone"
+    if not output.is_floating_point():
+        return f"gave {output.dtype}, wanted floating-point logits; return them before any argmax"
+    shapes = [(count, 1), (count,)] if binary else [(count, classes)]
+    if tuple(output.shape) not in shapes:
+        advice = "name each class, or set binary=True for one logit"
+        return f"gave shape {list(output.shape)}, wanted {wanted}; {advice}"
+    if not output.isfinite().all():
+        return "gave NaN or infinity, wanted finite logits; check its weights, mean and std"
+    if not binary and (output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-4).all():
+        return "gave probabilities (rows sum to 1), wanted logits; remove the softmax at its end"
+    return ""
+
+
+def _class_names(classes: Sequence[str], binary: bool) -> tuple[str, ...]:
+    names = tuple(classes)
+    if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"classes={classes!r}: wanted two or more different names, as ('a', 'b')")
+    if binary and len(names) != 2:
+        raise ValueError(f"binary=True with {len(names)} classes: wanted exactly 2; name both")
+    return names
+
+
+def _per_channel(name: str, value: float | Sequence[float], channels: int) -> Tensor:
+    values = [float(v) for v in ([value] if isinstance(value, int | float) else value)]
+    if len(values) not in (1, channels):
+        raise ValueError(f"{name}={value}: wanted one number or one per channel ({channels})")
+    return torch.tensor(values).view(1, -1, 1, 1)
+
+
+def _convert_channels(images: Images, channels: int) -> Prepared:
+    have = images.shape[1]
+    if have not in (1, 3):
+        raise ValueError(f"images with {have} channels came, wanted 1 or 3; convert them to RGB")
+    if have > channels:
+        return (images * images.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return images.expand(-1, channels, -1, -1)
+
+
+def _state(model: Any) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers, not only the saved ones, in the order of their names."""
+    if not isinstance(model, nn.Module):
+        return []
+    return sorted([*model.named_parameters(), *model.named_buffers()], key=lambda item: item[0])
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def load_classifier(
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    channels: int | None = None,
+    binary: bool = False,
+) -> Classifier:
+    """Load a classifier from where a user keeps it. Nothing is unpickled.
+
+    Args:
+        source: `file.py:function` or `package.module:function`, a function without arguments that
+            returns a `Classifier`; a directory that `stylex train-classifier` wrote; or a
+            TorchScript file, to which alone the other arguments belong (see `Classifier`).
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`.
+        ValueError: what is there is no classifier, or the other arguments do not belong to it.
+    """
+    named = {"classes": classes, "size": size, "mean": mean, "std": std, "channels": channels}
+    named |= {"binary": binary or None}
+    given = {name: value for name, value in named.items() if value is not None}
+    path = Path(source)
+    if path.is_file() and path.suffix != ".py":
+        return _from_torchscript(path, given)
+    if given:
+        raise ValueError(
+            f"{source} brings its own {', '.join(given)}; give these only with a TorchScript file"
+        )
+    return _from_directory(path) if path.is_dir() else _from_python(str(source))
+
+
+def _from_torchscript(path: Path, settings: dict[str, Any]) -> Classifier:
+    if "classes" not in settings:
+        raise ValueError(f"{path} does not name its classes; add them in order, `--classes a,b`")
+    classifier = Classifier(load_script(path), source=str(path.resolve()), **settings)
+    classifier.file = path.resolve()
+    classifier._file_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+    return classifier
+
+
+def _from_python(source: str) -> Classifier:
+    classifier, where = call_function(source)
+    if not isinstance(classifier, Classifier):
+        came = type(classifier).__name__
+        raise ValueError(f"{source} returned {came}, wanted a Classifier; wrap the model in one")
+    classifier.source = where
+    return classifier
+
+
+def save_classifier(classifier: Classifier, folder: str | Path) -> None:
+    """Write a SmallNet or TorchScript classifier as a directory that `load_classifier` reads.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    folder = Path(folder)
+    network = {}
+    if isinstance(model := classifier.model, SmallNet):
+        with replacing(folder / WEIGHTS_FILE) as partial:
+            save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, partial)
+        network = {"width": model.width, "resolution": model.resolution}
+    elif classifier.file is not None:
+        with replacing(folder / SCRIPT_FILE) as partial:
+            shutil.copyfile(classifier.file, partial)
+    else:
+        raise ValueError(f"{classifier.source} cannot be written to a file; give a TorchScript one")
+    # written last: its hash tells whether both files belong together
+    about = {"kind": classifier.kind, "hash": classifier.hash, **classifier.settings, **network}
+    write_json(folder / ABOUT_FILE, about | classifier.about)
+
+
+def _from_directory(folder: Path) -> Classifier:
+    if not (folder / ABOUT_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {ABOUT_FILE}; give a directory that `stylex train-classifier` wrote"
+        )
+    about = read_json(folder / ABOUT_FILE)
+    keys = ("classes", "size", "mean", "std", "channels", "binary")  # the seam's
+    try:
+        settings = {key: about[key] for key in keys}
+        if about["kind"] == "torchscript":
+            classifier = _from_torchscript(folder / SCRIPT_FILE, settings)
+        else:
+            shape = {"resolution": about["resolution"], "width": about["width"]}
+            network = SmallNet(about["channels"], len(about["classes"]), **shape)
+            network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            classifier = Classifier(network, **settings)
+    except (KeyError, OSError, RuntimeError, SafetensorError) as error:
+        line = one_line(error)
+        raise ValueError(f"{folder} is not whole ({line}); write the classifier again") from error
+    if classifier.hash != about["hash"]:
+        raise ValueError(f"{folder} was changed or half written; write the classifier again")
+    classifier.source = str(folder.resolve())
+    classifier.about = {k: v for k, v in about.items() if k not in (*keys, "kind", "hash")}
+    return classifier
+
+
+def remember(classifier: Classifier, run_dir: str | Path) -> dict[str, Any]:
+    """Keep in a run what later commands need to load its classifier again.
+
+    A SmallNet and a TorchScript file are copied into the run; of a Python source the name is kept,
+    of a plain object nothing but the hash. Returned is the record that belongs into `run.json`.
+    """
+    if classifier.kind in ("smallnet", "torchscript"):
+        save_classifier(classifier, Run(run_dir).classifier)
+    named = {"source": classifier.source, "hash": classifier.hash, "kind": classifier.kind}
+    return named | classifier.settings
+
+
+def recall(
+    record: dict[str, Any], run_dir: str | Path, *, override: Classifier | None = None
+) -> Classifier:
+    """Load the classifier that a run was trained with.
+
+    Args:
+        record: what `remember` returned.
+        run_dir: the run.
+        override: the classifier itself, needed only where the run keeps no copy or name of it.
+
+    Raises:
+        ValueError: it is not to be had without `override`, or it has changed.
+    """
+    if override is None and record["kind"] == "object":
+        raise ValueError(
+            f"{run_dir} was trained with a Python object, which is not kept; give it again, by "
+            "--classifier file.py:function or as an argument in Python"
+        )
+    source = record["source"] if record["kind"] == "python" else Run(run_dir).classifier
+    classifier = override or load_classifier(source)
+    now, then = classifier.hash, record["hash"]
+    if now != then:
+        raise ValueError(
+            f"the classifier has changed since this run was trained: hash now {now[:12]}, then "
+            f"{then[:12]}; give the one it was trained with by --classifier or train a new run"
+        )
+    return classifier

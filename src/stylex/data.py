@@ -1,0 +1,374 @@
+"""Images for training, searching and explaining: read, split, cached, and drawn without end.
+
+One decoding for all (`photos`): uint8 in the cache, [-1, 1] for the networks.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from stylex.photos import Bytes, Entry, check, find_images, open_image, to_bytes, to_unit
+from stylex.shapes import Images
+from stylex.splits import SPLITS, given_sides, group_pattern, hashed_sides, thumbnail
+
+__all__ = [
+    "Entry",
+    "ImageSet",
+    "OnDemand",
+    "Sampler",
+    "find_images",
+    "load_images",
+    "open_image",
+    "read_images",
+    "read_splits",
+    "to_bytes",
+    "to_unit",
+]
+
+Progress = Callable[[int, int], object]  # called with files read and files to read
+
+
+class OnDemand:
+    """Images too many for the cache: opened from their files each time they are indexed.
+
+    Args:
+        entries: their files, all known to be readable.
+        digests: SHA-256 of each image's pixels.
+        shape: n, c, h, w.
+    """
+
+    def __init__(self, entries: Sequence[Entry], digests: Sequence[str], shape: Sequence[int]):
+        self.entries, self.digests, self.shape = tuple(entries), tuple(digests), torch.Size(shape)
+
+    def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Bytes:
+        """Open some of them, as indexing a tensor would."""
+        opened = [
+            open_image(self.entries[i].read(), resolution=self.shape[2], channels=self.shape[1])
+            for i in torch.arange(len(self.entries))[indices].tolist()
+        ]
+        return torch.stack(opened) if opened else torch.empty(0, *self.shape[1:]).byte()
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one split, with what is known of their files.
+
+    Args:
+        images: `[n, c, h, w]` bytes, decoded, or opened on demand past the cache's budget.
+        names: path of each image inside its source.
+        skipped: "name: reason" of each file left out.
+        labels: name of the folder that directly holds each image; none where some image has none.
+    """
+
+    images: Bytes | OnDemand
+    names: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    labels: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def batch(self, indices: Tensor | slice | Sequence[int]) -> Images:
+        """Some of the images, in [-1, 1]."""
+        return to_unit(self.images[indices])
+
+    @property
+    def channels(self) -> int:
+        """3 for RGB, 1 for gray."""
+        return self.images.shape[1]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over names and pixels, the same whether cached or not."""
+        images = self.images
+        digests = images.digests if isinstance(images, OnDemand) else map(_digest, images)
+        pairs = zip(self.names, digests, strict=True)
+        return hashlib.sha256("\n".join(f"{d} {n}" for n, d in pairs).encode()).hexdigest()
+
+
+def _digest(pixels: UInt8[Tensor, "c h w"]) -> str:
+    return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+
+
+def _labels(names: Sequence[str]) -> tuple[str, ...] | None:
+    labels = tuple(PurePosixPath(name).parent.name for name in names)
+    return None if {"", *SPLITS} & set(labels) else labels
+
+
+@dataclass
+class _Reading:
+    """Images as they are read: one row each, in reading order."""
+
+    shape: tuple[int, int, int]
+    cache: Bytes | None
+    entries: list[Entry] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)  # SHA-256 of the file
+    digests: list[str] = field(default_factory=list)  # SHA-256 of the pixels
+    thumbnails: list[Tensor] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # name: reason
+
+    def add(self, entry: Entry) -> None:
+        try:
+            content = entry.read()
+            pixels = open_image(content, resolution=self.shape[1], channels=self.shape[0])
+        except ValueError as error:
+            self.skipped[entry.name] = str(error)
+            return
+        if self.cache is not None:
+            self.cache[len(self.entries)] = pixels
+        self.entries.append(entry)
+        self.contents.append(hashlib.sha256(content).hexdigest())
+        self.digests.append(_digest(pixels))
+        self.thumbnails.append(thumbnail(pixels))
+
+    def only(self, wanted: Callable[[str], bool]) -> ImageSet:
+        """The images whose name is wanted, sorted by it."""
+        rows = [row for row, entry in enumerate(self.entries) if wanted(entry.name)]
+        rows.sort(key=lambda row: self.entries[row].name)
+        entries = [self.entries[row] for row in rows]
+        if self.cache is None:
+            images = OnDemand(entries, [self.digests[i] for i in rows], (len(rows), *self.shape))
+        else:
+            images = self.cache[torch.tensor(rows, dtype=torch.long)]
+        names = tuple(entry.name for entry in entries)
+        skipped = (f"{name}: {why}" for name, why in sorted(self.skipped.items()) if wanted(name))
+        return ImageSet(images, names, tuple(skipped), _labels(names))
+
+
+def _read(
+    entries: Sequence[Entry],
+    *,
+    resolution: int,
+    channels: int | None,
+    limit: int | None,
+    seed: int,
+    cache_bytes: int,
+    progress: Progress | None,
+) -> _Reading:
+    """Open each file once; with a limit, random ones until so many were usable."""
+    channels = channels or _channels(entries, resolution)
+    wanted = min(limit or len(entries), len(entries))
+    if wanted < len(entries):
+        order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed))
+        entries = [entries[i] for i in order.tolist()]
+    shape = (channels, resolution, resolution)
+    fits = wanted * channels * resolution**2 <= cache_bytes
+    reading = _Reading(shape, torch.empty(wanted, *shape, dtype=torch.uint8) if fits else None)
+    for entry in entries:
+        reading.add(entry)
+        if progress:
+            tried = len(reading.entries) + len(reading.skipped)
+            progress(tried, min(wanted + len(reading.skipped), len(entries)))
+        if len(reading.entries) == wanted:
+            break
+    if not reading.entries:
+        name, why = next(iter(reading.skipped.items()))
+        raise ValueError(
+            f"{entries[0].source}: none of {len(entries)} files is a usable image "
+            f"({name}: {why}); give JPEG, PNG or another format that Pillow reads"
+        )
+    return reading
+
+
+def _channels(entries: Sequence[Entry], resolution: int) -> int:
+    """1 where all of 64 images, evenly spread over the names, are gray."""
+    for entry in entries[:: -(-len(entries) // 64)]:
+        try:
+            pixels = open_image(entry.read(), resolution=resolution)
+        except ValueError:
+            continue
+        if not (pixels == pixels[:1]).all():
+            return 3
+    return 1
+
+
+def read_images(
+    source: str | Path,
+    *,
+    resolution: int,
+    channels: int | None = 3,
+    limit: int | None = None,
+    seed: int = 0,
+    cache_bytes: int = 4 * 2**30,
+    progress: Progress | None = None,
+) -> ImageSet:
+    """Read all images of a source, unsplit; arguments and errors as `read_splits`."""
+    check(resolution, channels, limit)
+    reading = _read(
+        find_images(source),
+        resolution=resolution,
+        channels=channels,
+        limit=limit,
+        seed=seed,
+        cache_bytes=cache_bytes,
+        progress=progress,
+    )
+    return reading.only(lambda name: True)
+
+
+def load_images(
+    source: str | Path,
+    *,
+    resolution: int,
+    channels: int | None = 3,
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Images:
+    """Load images as one tensor `[n, c, h, w]` in [-1, 1], sorted by name.
+
+    Args:
+        source: a folder, a .zip or a .txt list.
+        resolution: side in pixels, a power of two from 32 to 256.
+        channels: 3 for RGB, 1 for gray, None to look.
+        split: train, search or test as `read_splits` gives them; all images where left out.
+        limit: at most so many images, drawn by `seed`.
+        seed: of that draw.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: no image is usable, or a bad argument.
+    """
+    if split is None:
+        read = read_images(source, resolution=resolution, channels=channels, limit=limit, seed=seed)
+        return read.batch(slice(None))
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; wanted train, search or test, choose one")
+    check(resolution, channels, limit)
+    chosen = read_splits(source, resolution=resolution, channels=channels)[split]
+    if not len(chosen):
+        raise ValueError(f"{source} has no image in {split}; give more images or no split")
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed))
+    return chosen.batch(order[:limit].sort().values)
+
+
+def read_splits(
+    source: str | Path,
+    *,
+    resolution: int,
+    channels: int | None = 3,
+    group: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    cache_bytes: int = 4 * 2**30,
+    progress: Progress | None = None,
+) -> dict[str, ImageSet]:
+    """Read images and split them into train, search and test.
+
+    Top folders `train/ search/ test/` are taken as they are. Otherwise 80/10/10 by the SHA-256 of
+    the files: renaming, order and other images do not move an image, nor do seed and resolution.
+    Near-duplicates (mirrored and turned ones too) and the images of one group stand on the side of
+    their smallest hash. From three groups on, no side is empty: the groups of smallest hash fill
+    test, then search; below three all is train. A group above a tenth of the images goes to train
+    while there are others.
+
+    Args:
+        source: a folder, a .zip or a .txt list.
+        resolution: side in pixels, a power of two from 32 to 256.
+        channels: 3 for RGB, 1 for gray, None to look.
+        group: regular expression searched in each name; its first capture (or the whole match) is
+            the group: a patient, a person, a source. A name that does not match stands alone.
+        seed: of the draw that `limit` makes.
+        limit: at most so many images in all, drawn at random.
+        cache_bytes: budget of the decoded images (twice that while splitting); above it they are
+            opened on demand.
+        progress: called with files read and files to read.
+
+    Returns:
+        The three sets; each skipped file is named once, in train where it has no side.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: no image is usable, a given folder is missing or empty, a bad `group`, or a
+            bad argument.
+    """
+    check(resolution, channels, limit)
+    pattern = group_pattern(group)
+    entries = find_images(source)
+    given = given_sides(source, [entry.name for entry in entries])
+    if given and pattern:
+        raise ValueError(f"{source} is already split into folders; leave out the group {group!r}")
+    reading = _read(
+        [entry for entry in entries if not given or entry.name in given],
+        resolution=resolution,
+        channels=channels,
+        limit=limit,
+        seed=seed,
+        cache_bytes=cache_bytes,
+        progress=progress,
+    )
+    outside = [entry.name for entry in entries if given and entry.name not in given]
+    reading.skipped |= dict.fromkeys(outside, "outside train/, search/ and test/")
+    sides = given or hashed_sides(
+        [entry.name for entry in reading.entries],
+        reading.contents,
+        torch.stack(reading.thumbnails),
+        pattern,
+    )
+    split = {
+        side: reading.only(lambda name, side=side: sides.get(name, "train") == side)
+        for side in SPLITS
+    }
+    if given and (empty := [side for side in SPLITS if not len(split[side])]):
+        raise ValueError(f"{source} gave no usable image from {empty[0]}/; add some or raise limit")
+    return split
+
+
+class Sampler(Iterator[Int64[Tensor, " b"]]):
+    """Indices without end, each epoch a new order of all images; batches run across epochs.
+
+    What comes next depends only on the seed and on how many images were drawn, so that a resumed
+    run draws as the straight one. All ranks hold the same order; each takes its slice of a batch.
+
+    Args:
+        n: number of images.
+        batch: images per step over all ranks.
+        seed: of the orders.
+        rank: this process.
+        ranks: processes in all; they divide the batch.
+
+    Raises:
+        ValueError: there are no images, or the ranks do not divide the batch.
+    """
+
+    def __init__(self, n: int, *, batch: int, seed: int, rank: int = 0, ranks: int = 1):
+        if n < 1:
+            raise ValueError("there are 0 images to draw from; wanted at least 1, give more images")
+        if batch < 1 or batch % ranks:
+            raise ValueError(
+                f"batch is {batch} over {ranks} ranks; wanted a multiple of {ranks}, change it"
+            )
+        assert 0 <= rank < ranks
+        self.n, self.batch, self.seed = n, batch, seed
+        self.rank, self.ranks = rank, ranks
+        self.images_seen = 0
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def seek(self, images_seen: int) -> "Sampler":
+        """Go to where so many images were drawn, over all ranks; returns itself."""
+        self.images_seen = images_seen
+        return self
+
+    def __next__(self) -> Int64[Tensor, " b"]:
+        """This rank's indices of the next batch."""
+        share = self.batch // self.ranks
+        first = self.images_seen + self.rank * share
+        self.images_seen += self.batch
+        drawn, last = [], first + share
+        while first < last:
+            epoch, at = divmod(first, self.n)
+            drawn.append(self._shuffled(epoch)[at : at + last - first])
+            first += len(drawn[-1])
+        return torch.cat(drawn)
+
+    def _shuffled(self, epoch: int) -> Int64[Tensor, " n"]:
+        if epoch != self._epoch:
+            source = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
+            self._epoch, self._order = epoch, torch.randperm(self.n, generator=source)
+        return self._order

@@ -1,0 +1,276 @@
+"""Explaining: a model and images in, attributes and answers about one image out.
+
+found = stylex.search(model, images, target="sick")
+answer = stylex.explain(model, images[:1], found, target="sick")
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylex import metrics, runs, stylespace, sweep
+from stylex.attfind import Rule, Search, class_index, find
+from stylex.counterfactual import Step, independent, joint, subset
+from stylex.data import ImageSet
+from stylex.losses import Distance
+from stylex.model import StylEx, in_batches
+from stylex.shapes import Images
+from stylex.stylespace import shift_all
+
+POOR = 1.5  # a reconstruction whose L1 is this many times the usual one is called poor
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer for one image, with its doubts.
+
+    Args:
+        classes: names, in the order of the logits.
+        target: index of the class that is asked for.
+        photo, reconstruction: `[1, c, h, w]`.
+        photo_logits, reconstruction_logits: one number per class.
+        l1: mean absolute difference of photo and reconstruction, range [-1, 1].
+        perceptual: perceptual distance of the two, None where it was not measured.
+        independent: the attributes that change this image most, each alone.
+        subset: the smallest greedy set, in order, until the decision flips.
+        alone, together: `[m, c, h, w]` images after each of these steps.
+        warnings: what speaks against trusting this answer, in words.
+    """
+
+    classes: tuple[str, ...]
+    target: int
+    photo: Images
+    reconstruction: Images
+    photo_logits: tuple[float, ...]
+    reconstruction_logits: tuple[float, ...]
+    l1: float
+    perceptual: float | None
+    independent: tuple[Step, ...]
+    subset: tuple[Step, ...]
+    alone: Images
+    together: Images
+    warnings: tuple[str, ...]
+
+    @property
+    def flipped_at(self) -> int | None:
+        """How many attributes turn the decision; 0 where it is the target already, None if none do."""
+        if _argmax(self.reconstruction_logits) == self.target:
+            return 0
+        return next((i for i, step in enumerate(self.subset, start=1) if step.flipped), None)
+
+
+def search(
+    model: StylEx,
+    images: Images,
+    *,
+    target: str | int | None = None,
+    source: str | int | None = None,
+    count: int = 10,
+    strength: float = 1.0,
+    threshold: float | None = None,
+    rule: Rule = "cumulative",
+    progress: Callable[[int], None] | None = None,
+) -> Search:
+    """AttFind over images that were not trained on (method.md 4).
+
+    Args:
+        model: a trained StylEx.
+        images: `[n, c, h, w]` at the model's resolution.
+        target: class whose attributes are wanted, by name or index; every class by default.
+        source: one-vs-one: only images predicted as this class are to be explained.
+        count: attributes for each class.
+        strength: 1 moves a coordinate to the bound of its range over the images.
+        threshold: gain in logits at which an image counts as explained; 1.0 for two classes, else
+            0.5.
+        rule: "cumulative" (the notebook's) or "single" (the paper's own statement).
+        progress: called with the number of images done.
+
+    Raises:
+        ValueError: images of another size, or an unknown class.
+    """
+    _check_size(model, images)
+    began = time.monotonic()
+    styles = in_batches(model.styles, images)
+    bounds = stylespace.bounds(styles)
+    effects, logits = sweep.measure(
+        model.generator.synthesis,
+        model.classifier,
+        styles,
+        bounds,
+        strength=strength,
+        progress=progress,
+    )
+    made = {
+        "date": runs.now(),
+        "machine": runs.machine(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return find(
+        effects,
+        logits,
+        model.layout,
+        classes=model.classes,
+        bounds=bounds,
+        styles=styles,
+        targets=None if target is None else [target],
+        source=source,
+        count=count,
+        threshold=threshold,
+        rule=rule,
+        strength=strength,
+        made=made,
+    )
+
+
+@torch.no_grad()
+def explain(
+    model: StylEx,
+    image: Float[Tensor, "1 c h w"],
+    found: Search,
+    *,
+    target: str | int,
+    count: int = 5,
+    strength: float = 1.0,
+    distance: Distance | None = None,
+    usual_l1: float | None = None,
+) -> Explanation:
+    """What would have to change in one image for the classifier to decide for the target.
+
+    Args:
+        model: the StylEx that was searched.
+        image: one photo at the model's resolution.
+        found: attributes and bounds.
+        target: class to move to, by name or index.
+        count: most attributes to show alone, and twice as many to combine.
+        strength: 1 moves a coordinate to its bound.
+        distance: perceptual distance to report, if any.
+        usual_l1: the model's L1 on test images, to call this reconstruction poor.
+
+    Raises:
+        ValueError: an image of another size, an unknown class, or no attributes for it.
+    """
+    _check_size(model, image)
+    index = class_index(model.classes, target)
+    attributes = found.towards(index)
+    if not attributes:
+        raise ValueError(
+            f"the search holds no attributes towards {model.classes[index]}; run "
+            f"`stylex search --target {model.classes[index]}` or search every class"
+        )
+    styles = model.styles(image)
+    redrawn = model.synthesize(styles)
+    options = {"target": index, "strength": strength}
+    alone = independent(model.score, styles, found.bounds, attributes, count=count, **options)
+    chain = subset(model.score, styles, found.bounds, attributes, count=2 * count, **options)
+
+    def drawn(chains: Sequence[Sequence[Step]]) -> Images:
+        moved = [
+            shift_all(styles, [s.attribute for s in chain], found.bounds, strength)
+            for chain in chains
+        ]
+        return model.synthesize(torch.cat(moved)) if moved else redrawn[:0]
+
+    photo_logits, redrawn_logits = model.classifier(image)[0], model.classifier(redrawn)[0]
+    error = metrics.l1(image, redrawn).item()
+    return Explanation(
+        classes=model.classes,
+        target=index,
+        photo=image,
+        reconstruction=redrawn,
+        photo_logits=tuple(photo_logits.tolist()),
+        reconstruction_logits=tuple(redrawn_logits.tolist()),
+        l1=error,
+        perceptual=None if distance is None else distance(image, redrawn).item(),
+        independent=tuple(alone),
+        subset=tuple(chain),
+        alone=drawn([[step] for step in alone]),
+        together=drawn([chain[: i + 1] for i in range(len(chain))]),
+        warnings=tuple(_doubts(model.classes, photo_logits, redrawn_logits, error, usual_l1)),
+    )
+
+
+def sufficiency(
+    model: StylEx, images: Images, found: Search, *, count: int = 10
+) -> dict[str, dict[str, Any]]:
+    """Share of images whose decision flips under the top attributes together (method.md 6).
+
+    Per ordered pair of classes, over images whose reconstruction is decided as the first; beside it
+    the same number of random coordinates (the floor), and Wilson's 95 % interval.
+    """
+    styles = in_batches(model.styles, images)
+    labels = in_batches(model.score, styles).argmax(1)
+    table = {}
+    for target, name in enumerate(model.classes):
+        chosen = found.towards(target)[:count]
+        chance = metrics.random_attributes(
+            len(chosen), coordinates=model.layout.searched, target=target
+        )
+        for origin in (k for k in range(len(model.classes)) if k != target):
+            rows = styles[labels == origin]
+            if not len(rows) or not chosen:
+                continue
+            flips, floor = (
+                in_batches(partial(joint, model.score, bounds=found.bounds, attributes=a), rows)
+                .argmax(1)
+                .eq(target)
+                for a in (chosen, chance)
+            )
+            low, high = metrics.interval(int(flips.sum()), len(rows))
+            table[f"{model.classes[origin]}->{name}"] = {
+                "share": flips.float().mean().item(),
+                "images": len(rows),
+                "low": low,
+                "high": high,
+                "random": floor.float().mean().item(),
+            }
+    return table
+
+
+def add_sufficiency(
+    model: StylEx, photos: ImageSet, found: Search, run: str | Path, *, count: int = 10
+) -> None:
+    """Put `sufficiency10` into the run's `metrics.json`, over test images."""
+    path = runs.Run(run).metrics
+    table = runs.read_json(path) if path.is_file() else {}
+    images = photos.batch(torch.arange(len(photos))).to(model.mean_p.device)
+    table["sufficiency10"] = sufficiency(model, images, found, count=count)
+    runs.write_json(path, table)
+
+
+def _check_size(model: StylEx, images: Images) -> None:
+    came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
+    if came != wanted:
+        raise ValueError(
+            f"images are {came}, this model was trained on {wanted} (channels, height, width); "
+            "load them with `stylex.load_images(..., resolution=..., channels=...)`"
+        )
+
+
+def _doubts(
+    classes: Sequence[str], photo: Tensor, redrawn: Tensor, error: float, usual: float | None
+) -> list[str]:
+    """An explanation of a bad reconstruction must say so (method.md 5)."""
+    says = []
+    seen, drawn = int(photo.argmax()), int(redrawn.argmax())
+    if seen != drawn:
+        says.append(
+            f"The classifier calls the photo {classes[seen]} but its reconstruction "
+            f"{classes[drawn]}: what follows explains the reconstruction, not the photo."
+        )
+    if usual is not None and error > POOR * usual:
+        says.append(
+            f"The reconstruction is poor: its error is {error:.3f}, on test images it is "
+            f"{usual:.3f}; details that matter in the photo may be missing."
+        )
+    return says
+
+
+def _argmax(logits: Sequence[float]) -> int:
+    return max(range(len(logits)), key=logits.__getitem__)

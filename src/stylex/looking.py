@@ -1,0 +1,84 @@
+"""What a trained model draws and how well: measured numbers and rows of pictures."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylex import metrics
+from stylex.data import ImageSet
+from stylex.losses import Distance, Perceptual, kl
+from stylex.model import StylEx, in_batches
+from stylex.shapes import Images
+
+
+def measure(model: StylEx, photos: Images, logits: Tensor) -> dict[str, float]:
+    """L1 and agreement of a model, with the floors that make them readable."""
+    w, p, labels = in_batches(model.encode, photos), logits.softmax(1), logits.argmax(1)
+
+    def draw(w: Tensor, p: Tensor) -> Images:
+        return in_batches(lambda *given: model.synthesize(model.style(*given)), w, p)
+
+    shares = metrics.agreement(
+        w, p, model.mean_p, labels, lambda w, p: in_batches(model.classifier, draw(w, p))
+    )
+    redrawn = draw(w, p)
+    named = {f"agreement_{k}": v for k, v in shares.items() if k not in ("own", "chance")}
+    return named | {
+        "agreement": shares["own"],
+        "chance": shares["chance"],
+        "kl": kl(logits, in_batches(model.classifier, redrawn)).mean().item(),
+        "l1": metrics.l1(photos, redrawn).mean().item(),
+        "l1_other_w": metrics.l1(photos, draw(w.roll(1, 0), p)).mean().item(),
+    }
+
+
+def contact_rows(
+    model: StylEx, photos: Images, logits: Tensor, *, seed: int, count: int = 12
+) -> dict[str, Images]:
+    """What a person should look at: see the labels."""
+    every = max(1, len(photos) // count)  # spread over the set: folders are sorted by class
+    mean_w = in_batches(model.encode, photos).mean(0, keepdim=True)
+    photos, logits = photos[::every][:count], logits[::every][:count]
+    w, p = model.encode(photos), logits.softmax(1)
+    swapped = p[metrics.of_another_class(logits.argmax(1))]
+    draw = torch.Generator(photos.device).manual_seed(seed)
+    z = torch.randn(len(photos), w.shape[1], generator=draw, device=photos.device)
+    drawn = {
+        "reconstruction": (w, p),
+        "mean w, own p": (mean_w.expand_as(w), p),
+        "own w, other p": (w, swapped),
+        "noise samples": (model.generator.mapping(z), p),
+    }
+    rows = {name: model.synthesize(model.style(*given)) for name, given in drawn.items()}
+    return {"photo": photos} | rows
+
+
+def evaluate(
+    model: StylEx, splits: dict[str, ImageSet], distance: Distance, perceptual: Perceptual
+) -> dict[str, Any]:
+    """The table of `metrics.json` on test images; PCA and the mean image come from train images."""
+    device = model.mean_p.device
+    photos = splits["test"].batch(torch.arange(len(splits["test"]))).to(device)
+    some = torch.arange(min(4096, len(splits["train"])))
+    known = splits["train"].batch(some).to(device)
+    logits = in_batches(model.classifier, photos)
+    measures = measure(model, photos, logits)
+    others = {
+        "": in_batches(model.reconstruct, photos),
+        "_mean_image": known.mean(0, keepdim=True).expand_as(photos),
+        "_pca128": metrics.PCA(known, components=128).reconstruct(photos),
+    }
+    table: dict[str, Any] = {}
+    for name, images in others.items():
+        table[f"l1{name}"] = metrics.l1(photos, images).mean().item()
+        table[f"perceptual{name}"] = in_batches(distance, photos, images).mean().item()
+    names = ("own", "mean_w", "other_w", "swapped_p", "mean_p")
+    shares = {k: measures["agreement" if k == "own" else f"agreement_{k}"] for k in names}
+    return {
+        "images": len(photos),
+        "split": "test",
+        "reconstruction": table | {"perceptual_kind": perceptual},
+        "agreement": shares | {"chance": measures["chance"], "kl": measures["kl"]},
+        "logit_std": logits.std(0).tolist(),
+    }

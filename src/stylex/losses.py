@@ -1,0 +1,114 @@
+"""The terms of method.md section 3: L = L_adv + L_path + L_rec + L_cls."""
+
+import contextlib
+import io
+import math
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stylex.classifier import Classifier
+from stylex.shapes import Images, Logits, Probabilities
+
+Perceptual = Literal["lpips", "classifier", "none"]
+Distance = Callable[[Images, Images], Tensor]
+
+
+def generator_loss(fake: Float[Tensor, " n"]) -> Tensor:
+    """Non-saturating logistic loss of the generator."""
+    return F.softplus(-fake).mean()
+
+
+def discriminator_loss(real: Float[Tensor, " n"], fake: Float[Tensor, " m"]) -> Tensor:
+    """Logistic loss of the discriminator."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def r1_penalty(discriminator: nn.Module, real: Images, p: Probabilities) -> Tensor:
+    """Mean squared norm of D's gradient at real images (Mescheder et al. 2018); call it in fp32."""
+    real = real.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(real, p).sum(), real, create_graph=True)
+    return gradient.square().sum((1, 2, 3)).mean()
+
+
+def path_lengths(
+    images: Images, w: Float[Tensor, "n l"], generator: torch.Generator
+) -> Float[Tensor, " n"]:
+    """|J^T y| for a random image y of unit expected size (StyleGAN2, equation 4); call it in fp32."""
+    _n, _, h, side = images.shape
+    y = torch.randn(images.shape, generator=generator, device=images.device) / math.sqrt(h * side)
+    (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
+    return gradient.square().sum(1).sqrt()
+
+
+def kl(target: Logits, logits: Logits) -> Float[Tensor, " n"]:
+    """KL(C(x) || C(x')) on probabilities (method.md 3)."""
+    log_target, log_q = F.log_softmax(target, 1), F.log_softmax(logits, 1)
+    return (log_target.exp() * (log_target - log_q)).sum(1)
+
+
+def perceptual_distance(kind: Perceptual, classifier: Classifier) -> Distance:
+    """A distance `(images, images) -> [n]` on the fixed range [-1, 1] (trap 3).
+
+    Args:
+        kind: "lpips" (squeeze, weights through torch hub), "classifier" (features of the explained
+            classifier, normalised as LPIPS does), or "none" (zero).
+        classifier: the explained classifier.
+
+    Raises:
+        ValueError: the LPIPS weights cannot be had, or the classifier shows no features.
+    """
+    if kind == "none":
+        return lambda x, y: x.new_zeros(len(x))
+    if kind == "lpips":
+        return _lpips(classifier)
+    return lambda x, y: feature_distance(classifier.features(x), classifier.features(y))
+
+
+def _lpips(classifier: Classifier) -> Distance:
+    # lpips prints, and calls torchvision with an argument that warns
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            import lpips
+
+            network = lpips.LPIPS(net="squeeze", verbose=False)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"the LPIPS weights (squeezenet1_1) could not be loaded ({_first_line(error)}); "
+                "put them under TORCH_HOME, or choose --perceptual classifier or --perceptual none"
+            ) from None
+    network.requires_grad_(False).eval().to(classifier.mean.device)
+
+    def distance(x: Images, y: Images) -> Tensor:
+        if x.shape[1] == 1:
+            x, y = x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)
+        return network(x, y).flatten()
+
+    return distance
+
+
+def feature_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Squared distance of channel-normalised features, mean over places, mean over layers."""
+    return torch.stack(
+        [
+            (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
+            for a, b in zip(first, second, strict=True)
+        ]
+    ).mean(0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def mix_cut(n: int, layers: int, share: float, generator: torch.Generator) -> Float[Tensor, " n"]:
+    """Layer from which a second w takes over, for a share of the images; `layers` means never."""
+    cut = torch.rand(n, generator=generator, device=generator.device) * (layers - 1) + 1
+    mixes = torch.rand(n, generator=generator, device=generator.device) < share
+    return torch.where(mixes, cut.floor(), float(layers))

@@ -1,0 +1,142 @@
+"""`StylEx`: the trained networks and the classifier they explain, as one function of styles."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stylex.classifier import Classifier, recall
+from stylex.networks import Discriminator, Encoder, Generator
+from stylex.runs import Run, read_json, replacing
+from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
+from stylex.stylespace import Layout
+
+
+class StylEx(nn.Module):
+    """Generator, encoder, discriminator and the frozen classifier.
+
+    Args:
+        classifier: the explained classifier; its classes are the model's.
+        resolution: side of the images in pixels, a power of two from 32 to 256.
+        channels: 3 for colour, 1 for gray.
+        width: factor on the channels of every layer.
+        seed: of the initial weights and of the fixed noise.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        resolution: int,
+        channels: int = 3,
+        width: float = 1.0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.classifier = classifier
+        self.resolution, self.channels = resolution, channels
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            k = len(classifier.classes)
+            self.generator = Generator(resolution, channels, k, width=width)
+            self.encoder = Encoder(resolution, channels, width=width)
+            self.discriminator = Discriminator(resolution, channels, k, width=width)
+        self.mean_p: Tensor
+        self.register_buffer("mean_p", torch.full((k,), 1 / k))  # over the training images
+        self.to(classifier.mean.device, memory_format=torch.channels_last)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.classifier.classes
+
+    @property
+    def layout(self) -> Layout:
+        """Which style coordinate belongs to which layer."""
+        return self.generator.layout
+
+    def probabilities(self, images: Images) -> Probabilities:
+        """p = softmax(C(x))."""
+        return self.classifier(images).softmax(1)
+
+    def encode(self, images: Images) -> Latents:
+        """w = E(x)."""
+        return self.encoder(images)
+
+    def style(self, w: Latents, p: Probabilities) -> Styles:
+        """s = style([w ; p])."""
+        return self.generator.style(w, p)
+
+    def styles(self, images: Images) -> Styles:
+        """s of the images under their own probabilities: where every explanation starts."""
+        return self.style(self.encode(images), self.probabilities(images))
+
+    def synthesize(self, styles: Styles) -> Images:
+        """Images with fixed noise (trap 10), clamped to [-1, 1] (method.md 2)."""
+        return self.generator.synthesis(styles).clamp(-1, 1)
+
+    def reconstruct(self, images: Images) -> Images:
+        """G([E(x) ; p])."""
+        return self.synthesize(self.styles(images))
+
+    def score(self, styles: Styles) -> Logits:
+        """C(G(s)): all that AttFind needs."""
+        return self.classifier(self.synthesize(styles))
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Every tensor but the classifier's."""
+        state = self.state_dict()
+        return {k: v.contiguous() for k, v in state.items() if not k.startswith("classifier.")}
+
+    def load_own_state(self, state: dict[str, Tensor]) -> None:
+        """Take the tensors of `own_state`."""
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        wrong = unexpected + [name for name in missing if not name.startswith("classifier.")]
+        if wrong:
+            raise ValueError(
+                f"the weights do not fit this network (first wrong name: {wrong[0]}); "
+                "give the run that they were trained in"
+            )
+
+    def save(self, run: str | Path) -> None:
+        """Write `model.safetensors` into a run directory."""
+        with replacing(Run(run).model) as partial:
+            save_file(self.own_state(), partial)
+
+    @classmethod
+    def load(cls, run: str | Path, *, classifier: Classifier | None = None) -> "StylEx":
+        """Open a run.
+
+        Args:
+            run: the directory that training wrote.
+            classifier: where given, used instead of the one that the run remembers.
+
+        Raises:
+            FileNotFoundError: not a run, or nothing was saved yet.
+            ValueError: the classifier is not the one that the run was trained with.
+        """
+        files = Run.open(run)
+        about = read_json(files.about)
+        if not files.model.is_file():
+            raise FileNotFoundError(
+                f"{run} holds no {files.model.name} yet; let `stylex train` reach its first save"
+            )
+        classifier = recall(about["classifier"], files.path, override=classifier)
+        model = cls(
+            classifier,
+            resolution=about["resolution"],
+            channels=about["channels"],
+            width=about["settings"]["width"],
+        )
+        model.load_own_state(load_file(files.model))
+        return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def in_batches(function: Callable[..., Tensor], *inputs: Tensor, batch: int = 64) -> Tensor:
+    """A function of images, or of images and what belongs to them, a batch at a time."""
+    return torch.cat(
+        [function(*parts) for parts in zip(*(x.split(batch) for x in inputs), strict=True)]
+    )

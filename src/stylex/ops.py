@@ -1,0 +1,123 @@
+"""The operations a StyleGAN2 is made of. Pure PyTorch: no extension, differentiable twice."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SQRT2 = math.sqrt(2)
+
+
+class EqualLinear(nn.Module):
+    """A linear layer whose weight is scaled at run time (equalised learning rate, StyleGAN).
+
+    Args:
+        lr_multiplier: rate of this layer relative to the optimiser's.
+        bias: initial value of the bias.
+        activate: leaky ReLU of slope 0.2 with gain sqrt(2) after the layer.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        lr_multiplier: float = 1.0,
+        bias: float = 0.0,
+        activate: bool = False,
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
+        self.scale = lr_multiplier / math.sqrt(inputs)
+        self.lr_multiplier = lr_multiplier
+        self.activate = activate
+
+    def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
+        """Apply the layer."""
+        y = F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
+        return leaky_relu(y) if self.activate else y
+
+
+class EqualConv(nn.Module):
+    """A convolution with equalised learning rate, same padding; `down` halves the side first."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, down: bool = False, activate: bool = True
+    ):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if activate else None
+        self.scale = 1 / math.sqrt(inputs * kernel * kernel)
+        self.down = down
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o a b"]:
+        """Apply the layer."""
+        if self.down:
+            x = downsample(x)
+        y = F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+        return y if self.bias is None else leaky_relu(y)
+
+
+class ModulatedConv(nn.Module):
+    """3x3 convolution modulated and demodulated by a style, without per-sample weights.
+
+    Scaling the input channels, convolving and scaling the output channels equals convolving with
+    per-sample weights (StyleGAN2, section 2.2), and keeps one dense convolution for the batch.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, demodulate: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.scale = 1 / math.sqrt(inputs * kernel * kernel)
+        self.demodulate = demodulate
+
+    def forward(
+        self, x: Float[Tensor, "n i h w"], style: Float[Tensor, "n i"]
+    ) -> Float[Tensor, "n o h w"]:
+        """Apply the layer; `style` scales the input channels, 1 leaves them alone."""
+        weight = self.weight * self.scale
+        y = F.conv2d(x * style[:, :, None, None], weight, padding=weight.shape[-1] // 2)
+        return y * self.demodulation(style)[:, :, None, None] if self.demodulate else y
+
+    def demodulation(self, style: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
+        """Factor that brings every output channel back to unit expected variance, in fp32."""
+        with torch.autocast(style.device.type, enabled=False):
+            energy = (self.weight.float() * self.scale).square().sum((2, 3))  # [o, i]
+            return (style.float().square() @ energy.T + 1e-8).rsqrt()
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2 that keeps the variance of a unit normal input."""
+    return F.leaky_relu(x, 0.2) * SQRT2
+
+
+def upsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
+    """Twice the side through the [1, 3, 3, 1] filter (method.md 2).
+
+    Bilinear interpolation with half-pixel centres *is* that filter; only the outermost pixel
+    differs, where it repeats the edge instead of adding zeros.
+    """
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def downsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
+    """Half the side through the [1, 3, 3, 1] filter (method.md 2), zeros outside."""
+    line = x.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    kernel = (line[:, None] * line).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+def minibatch_std(x: Float[Tensor, "n c h w"], *, group: int = 4) -> Float[Tensor, "n d h w"]:
+    """Append one channel: the mean deviation within groups of images (StyleGAN2's discriminator).
+
+    The group is the largest divisor of n up to `group`.
+    """
+    n, _, h, w = x.shape
+    size = max(g for g in range(1, group + 1) if n % g == 0)
+    groups = x.float().reshape(size, n // size, -1)
+    deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # [n / size]
+    channel = deviation.repeat(size).to(x.dtype)[:, None, None, None].expand(n, 1, h, w)
+    return torch.cat([x, channel], dim=1)

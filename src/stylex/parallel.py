@@ -1,0 +1,55 @@
+"""Devices, precision and ranks: the only module that knows of them.
+
+Lightning Fabric launches, picks the device and casts. The networks never go through its `setup`:
+that would wrap them in DistributedDataParallel, which does not mix with the double backward of R1
+and path length (method.md, trap 8). Gradients are averaged here instead.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
+    """Join the ranks that torchrun started (or be the only one).
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto" is bf16 where the hardware multiplies it natively, else fp32.
+    """
+    torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
+    if precision == "auto":
+        precision = "bf16" if native_bf16(device) else "fp32"
+    fabric = Fabric(
+        accelerator=device,
+        devices="auto" if device == "cuda" else 1,
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def native_bf16(device: str) -> bool:
+    """Whether bf16 is multiplied natively: emulated on a CPU it is several times slower than fp32."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
+    """Mean of the gradients over the ranks, one message; nothing to do on one rank."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if fabric.world_size == 1 or not gradients:
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    flat = fabric.all_reduce(flat, reduce_op="mean")
+    assert isinstance(flat, Tensor)
+    parts = flat.split([g.numel() for g in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))

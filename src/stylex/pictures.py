@@ -1,0 +1,103 @@
+"""Pictures for people: grids, strips, difference maps, animations. Pillow only writes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from stylex.runs import replacing
+from stylex.shapes import Images
+
+FLICKER_MS = 600  # method.md 4.4
+
+
+def to_picture(image: Tensor, *, scale: int = 1) -> Image.Image:
+    """One image `[c, h, w]` in [-1, 1] as a picture, each pixel `scale` pixels wide."""
+    pixels = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(rgb, "RGB")
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def difference_map(before: Tensor, after: Tensor) -> Tensor:
+    """Where an edit of one image `[c, h, w]` acts, as an image `[3, h, w]`.
+
+    Gray where nothing changes, red where it gets brighter, blue where darker; full colour at a
+    change of half the range.
+    """
+    change = (after - before).mean(0).clamp(-1, 1)
+    up, down = change.clamp(min=0), (-change).clamp(min=0)
+    gray = 0.7
+    return torch.stack(
+        [
+            gray * (1 - down) + 0.3 * up - down,
+            gray - 1.7 * (up + down),
+            gray + 0.3 * down - 1.7 * up,
+        ]
+    ).clamp(-1, 1)
+
+
+def sheet(rows: Sequence[Images], labels: Sequence[str], *, scale: int = 2) -> Image.Image:
+    """Rows of images with a label to the left of each."""
+    cells = [[to_picture(image, scale=scale) for image in row] for row in rows]
+    side, gap, font = cells[0][0].height, 2, ImageFont.load_default(12)
+    margin = 8 + max(int(font.getlength(label)) for label in labels)
+    width = margin + (side + gap) * max(len(row) for row in cells)
+    canvas = Image.new("RGB", (width, (side + gap) * len(cells)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y, (row, label) in enumerate(zip(cells, labels, strict=True)):
+        draw.text((4, y * (side + gap) + side // 2), label, fill="black", font=font, anchor="lm")
+        for x, cell in enumerate(row):
+            canvas.paste(cell, (margin + x * (side + gap), y * (side + gap)))
+    return canvas
+
+
+def captioned(images: Images, captions: Sequence[str], *, scale: int = 4) -> Image.Image:
+    """Images side by side, each with a caption of one or more lines below it."""
+    font = ImageFont.load_default(12)
+    cells = [to_picture(image, scale=scale) for image in images]
+    lines = 1 + max(caption.count("\n") for caption in captions)
+    widest = max(font.getlength(x) for caption in captions for x in caption.split("\n"))
+    step, side = max(cells[0].width, int(widest)) + 8, cells[0].height
+    canvas = Image.new("RGB", (step * len(cells), side + 6 + 15 * lines), "white")
+    draw = ImageDraw.Draw(canvas)
+    for x, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
+        canvas.paste(cell, (x * step + (step - cell.width) // 2, 0))
+        for y, line in enumerate(caption.split("\n")):
+            place = (x * step + step // 2, side + 4 + 15 * y)
+            draw.text(place, line, fill="black", font=font, anchor="ma")
+    return canvas
+
+
+def centred(picture: Image.Image, width: int) -> Image.Image:
+    """The picture in the middle of a white one of that width: frames of an animation match."""
+    canvas = Image.new("RGB", (width, picture.height), "white")
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
+    return canvas
+
+
+def sprite(rows: Sequence[Images]) -> Image.Image:
+    """Rows of frames without gaps: row r, column c at (c * side, r * side)."""
+    return to_picture(torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write one picture; the suffix decides the format."""
+    with replacing(path) as partial:
+        picture.save(partial)
+
+
+def animate(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = FLICKER_MS) -> None:
+    """Write an endless animation (.gif or .webp)."""
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    with replacing(path) as partial:
+        frames[0].save(
+            partial,
+            save_all=True,
+            append_images=list(frames[1:]),
+            duration=milliseconds,
+            loop=0,
+            **options,
+        )

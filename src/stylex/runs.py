@@ -1,0 +1,191 @@
+"""The run directory: the only module that knows a file name and a format.
+
+Everything is JSON, JSON lines, safetensors or a picture; nothing is ever unpickled. Every file is
+written beside its place and moved there, so a reader sees the old one or the new one, never half.
+"""
+
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+VERSION = 1  # of the directory's layout
+
+
+class Run:
+    """Names of everything that one training writes, below `path`."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.about = self.path / "run.json"  # what was trained, on what, when
+        self.log = self.path / "log.jsonl"  # one line per logging interval
+        self.model = self.path / "model.safetensors"  # averaged weights: all that explaining needs
+        self.checkpoints = self.path / "checkpoints"  # what resuming needs
+        self.sheets = self.path / "sheets"
+        self.classifier = self.path / "classifier"  # a copy of ours or of a TorchScript file
+        self.search = self.path / "search.json"
+        self.search_tensors = self.path / "search.safetensors"
+        self.metrics = self.path / "metrics.json"
+        self.attributes = self.path / "attributes"  # one folder per attribute: pictures and JSON
+        self.explanations = self.path / "explanations"  # one folder per explained image
+        self.report = self.path / "report.html"
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """A run that exists.
+
+        Raises:
+            FileNotFoundError: there is no `run.json`.
+            ValueError: a newer StylEx wrote it.
+        """
+        run = cls(path)
+        if not run.about.is_file():
+            raise FileNotFoundError(
+                f"{path} is not a run: it holds no {run.about.name}; give the directory that "
+                "`stylex train --run` wrote"
+            )
+        version = read_json(run.about).get("version")
+        if version != VERSION:
+            raise ValueError(
+                f"{path} has layout version {version}, this StylEx reads {VERSION}; "
+                "use the StylEx that wrote it"
+            )
+        return run
+
+    def sheet(self, images_seen: int) -> Path:
+        """The contact sheet of one moment of training."""
+        return self.sheets / f"{images_seen:09d}.png"
+
+    def attribute(self, target: int, rank: int) -> Path:
+        """The folder of one attribute's pictures; ranks start at 1."""
+        return self.attributes / f"{target}-{rank}"
+
+    def explanation(self, name: str) -> Path:
+        """The folder of one explanation; whatever is no letter, digit, dot or dash becomes one."""
+        return self.explanations / re.sub(r"[^\w.-]+", "-", name)
+
+    def last_sheet(self) -> Path | None:
+        """The newest contact sheet, if any."""
+        return max(self.sheets.glob("*.png"), default=None)
+
+    def saved(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        found = self.checkpoints.glob("[0-9]*")
+        return sorted(p for p in found if p.is_dir() and not p.name.endswith(".partial"))
+
+    @contextmanager
+    def new_checkpoint(self, images_seen: int, keep: int = 2) -> Iterator[Path]:
+        """A directory to fill; it becomes a checkpoint only when the block ends without an error.
+
+        The rename is the moment of truth: a kill before it leaves a `.partial` that the next
+        checkpoint removes, a kill after it a complete checkpoint.
+        """
+        final = self.checkpoints / f"{images_seen:09d}"
+        partial = final.with_name(final.name + ".partial")
+        for left_over in self.checkpoints.glob("*.partial"):
+            shutil.rmtree(left_over)
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            _sync(file)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        _sync(self.checkpoints)
+        for old in self.saved()[:-keep]:
+            shutil.rmtree(old)
+
+
+def tensors_file(checkpoint: Path) -> Path:
+    """Trained and averaged weights and the optimisers' moments."""
+    return checkpoint / "tensors.safetensors"
+
+
+def state_file(checkpoint: Path) -> Path:
+    """Counters of the training."""
+    return checkpoint / "state.json"
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def stylex_version() -> str:
+    """The installed StylEx."""
+    return metadata.version("stylex")
+
+
+def machine() -> str:
+    """The machine in a few words, for results."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); restore or delete it") from None
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write one JSON object, atomically."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def append_line(path: Path, data: Mapping[str, Any]) -> None:
+    """Append one JSON line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(data, ensure_ascii=False) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a last line cut short by a kill is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+def keep_lines(path: Path, images_seen: int) -> None:
+    """Drop the lines written after a checkpoint: a resumed run writes them again."""
+    lines = [line for line in read_lines(path) if line["images_seen"] <= images_seen]
+    with replacing(path) as partial:
+        partial.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; when the block ends it takes the place of `path` in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the suffix stays last: Pillow reads the format off it
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Ask the disk to hold what was written, so that a rename never names an empty file."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

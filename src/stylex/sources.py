@@ -1,0 +1,115 @@
+"""Where a user's classifier comes from: a Python function or a TorchScript file.
+
+Whatever goes wrong in the user's code becomes one line; nothing is unpickled.
+"""
+
+import importlib
+import importlib.util
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def call_function(source: str) -> tuple[Any, str]:
+    """Import `file.py:function` or `package.module:function` and call it without arguments.
+
+    Returns:
+        What it returned, and the source with the file's whole path.
+
+    Raises:
+        FileNotFoundError: the source is no such pair, or there is no such file.
+        ValueError: the user's code fails.
+    """
+    module_name, _, function = source.rpartition(":")
+    if not module_name or not function.isidentifier():
+        raise FileNotFoundError(
+            f"no classifier at {source}; give file.py:function, package.module:function, a "
+            "TorchScript file or a directory of `stylex train-classifier`"
+        )
+    path = Path(module_name)
+    if path.suffix != ".py":
+        with _importable(Path.cwd()):
+            return _call(source, module_name, function), source
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} (of {source}); give the path of the Python file")
+    with _importable(path.resolve().parent):
+        return _call(source, path, function), f"{path.resolve()}:{function}"
+
+
+def _call(source: str, where: Path | str, function: str) -> Any:
+    """Import the user's module and call the function; whatever it raises becomes one line."""
+    try:
+        module = importlib.import_module(where) if isinstance(where, str) else _import_file(where)
+    except Exception as error:
+        raise ValueError(f"{source} does not import: {one_line(error)}; mend it") from error
+    if not callable(getattr(module, function, None)):
+        raise ValueError(f"{source}: there is no function {function}; give the name of one")
+    try:
+        return getattr(module, function)()
+    except Exception as error:
+        line = one_line(error)
+        raise ValueError(f"{source} failed: {line}; call it by itself to see more") from error
+
+
+def _import_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"stylex_user_{path.stem}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and torch.jit look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Within the block the modules of a folder can be imported, as for a script in it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def load_script(path: Path) -> torch.jit.ScriptModule:
+    """Load a TorchScript file on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is something else, or broken.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; give the path of a TorchScript file")
+    if not _is_torchscript(path):
+        raise ValueError(
+            f"{path} is not TorchScript, and pickled files are never opened; write it by "
+            "torch.jit.script(model).save(...) or give file.py:function"
+        )
+    with warnings.catch_warnings():  # torch announces the end of torch.jit at each load
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return torch.jit.load(path, map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            line = one_line(error)
+            raise ValueError(f"{path} does not load ({line}); write it again") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """A zip with code in it; what torch.save writes is a zip without, or no zip."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())

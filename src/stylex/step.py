@@ -1,0 +1,235 @@
+"""One training step, read from top to bottom (method.md section 3).
+
+Everything random comes from (seed, images seen, attempt), so a run that resumes needs no state of a
+random generator, and on the CPU equals a straight run bit for bit.
+"""
+
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from stylex.augment import diff_augment
+from stylex.losses import (
+    Distance,
+    discriminator_loss,
+    feature_distance,
+    generator_loss,
+    kl,
+    mix_cut,
+    path_lengths,
+    r1_penalty,
+)
+from stylex.model import StylEx
+from stylex.parallel import average_gradients
+from stylex.shapes import Images, Latents, Logits, Probabilities
+
+Losses = dict[str, Tensor]
+
+
+class Step:
+    """The trained networks, their running average, three optimisers, and the step itself.
+
+    Args:
+        fabric: device, precision and ranks.
+        trained: the networks that learn.
+        average: the same networks, to hold the running average (EMA) that explains.
+        distance: the perceptual distance.
+        options: the keyword arguments of `training.train`.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        trained: StylEx,
+        average: StylEx,
+        distance: Distance,
+        options: SimpleNamespace,
+    ):
+        self.fabric, self.trained, self.average = fabric, trained, average
+        self.distance, self.options = distance, options
+        self.average.requires_grad_(False).eval()
+        o = options
+        # betas: no momentum in D, some in G and E (measured on the prototype)
+        self.optimisers = {
+            "generator": _adam(trained.generator, o.rate, betas=(0.5, 0.99)),
+            "encoder": _adam(trained.encoder, o.encoder_rate, betas=(0.5, 0.99)),
+            "discriminator": _adam(trained.discriminator, o.discriminator_rate, betas=(0.0, 0.99)),
+        }
+        self.mean_path = torch.zeros((), device=fabric.device)
+        self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+
+    def __call__(
+        self, photos: Images, logits: Logits, *, images_seen: int, attempt: int = 0
+    ) -> Losses:
+        """Encoder pass and noise pass, then the discriminator; every step runs both (trap 1).
+
+        Args:
+            photos: this rank's images.
+            logits: the classifier's, of these very images (trap 2).
+            images_seen: over all ranks, before this step.
+            attempt: how often the run has gone back after a not-a-number.
+        """
+        o, g, e = self.options, self.trained.generator, self.trained.encoder
+        draw = self._generator(images_seen, attempt)
+        number = images_seen // o.batch
+        adversarial = images_seen >= o.adversarial_from_images
+        p = logits.softmax(1)
+        self.trained.discriminator.requires_grad_(False)
+
+        with self.fabric.autocast():
+            w = e(photos)
+            redrawn = g.synthesis(g.style(w, self.hide(p, draw)), draw)
+            losses = self.reconstruction(photos, redrawn, w, logits)
+            if adversarial:
+                seen = math.ceil(len(photos) * o.judged_share)
+                photos_seen, p_seen = photos[:seen], p[:seen]
+                drawn = round(seen * o.noise_share)
+                fakes = torch.cat([self.from_noise(p_seen[:drawn], draw), redrawn[drawn:seen]])
+                verdict = self.trained.discriminator(diff_augment(fakes, draw), p_seen)
+                losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
+        if adversarial and o.path_weight and number % o.path_interval_steps == 0:
+            losses["path"] = o.path_weight * o.path_interval_steps * self.path_penalty(p, draw)
+        self._descend(sum(losses.values()), "generator", "encoder")
+
+        if adversarial:
+            self.trained.discriminator.requires_grad_(True)
+            losses |= self.judge(photos_seen, fakes.detach(), p_seen, draw)
+            if number % o.r1_interval_steps == 0:
+                penalty = r1_penalty(self.trained.discriminator, photos_seen, p_seen)
+                losses["r1"] = 0.5 * o.r1_gamma * o.r1_interval_steps * penalty
+            self._descend(sum(losses[k] for k in ("d", "r1") if k in losses), "discriminator")
+        self._average(images_seen)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def hide(self, p: Probabilities, draw: torch.Generator) -> Probabilities:
+        """The mean p instead of the photo's own in a share of the encoder passes (trap 11)."""
+        hidden = torch.rand(len(p), 1, generator=draw, device=p.device) < self.options.hide_p
+        return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
+
+    def reconstruction(self, photos: Images, redrawn: Images, w: Latents, logits: Logits) -> Losses:
+        """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E."""
+        o, some = self.options, math.ceil(len(photos) / 4)
+        again = self.trained.encoder(redrawn[:some])
+        distance, redrawn_logits = self.compare(photos, redrawn)
+        return {
+            "l1": o.l1_weight * (redrawn - photos).abs().mean(),
+            "perceptual": o.perceptual_weight * distance.mean(),
+            "w": o.w_weight * (again - w[:some].detach()).abs().mean(),
+            "kl": o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
+        }
+
+    def compare(self, photos: Images, redrawn: Images) -> tuple[Tensor, Logits]:
+        """Perceptual distance and the classifier's logits, in one pass where one network gives both."""
+        classifier = self.trained.classifier
+        if self.options.perceptual != "classifier":
+            some = math.ceil(len(photos) * self.options.kl_share)
+            return self.distance(photos, redrawn), classifier(redrawn[:some])
+        features, logits = classifier.features_and_logits(redrawn)
+        with torch.no_grad():
+            wanted = classifier.features(photos)
+        return feature_distance(wanted, features), logits
+
+    def from_noise(self, p: Probabilities, draw: torch.Generator) -> Images:
+        """The noise pass: w = M(z), styles mixed, with the batch's own p."""
+        g = self.trained.generator
+        first, second = g.mapping(self._latents(p, draw)), g.mapping(self._latents(p, draw))
+        with torch.no_grad():
+            g.mapping.mean_w.lerp_(first.float().mean(0), 0.005)
+        cut = mix_cut(len(p), len(g.layout.widths), self.options.mixing, draw)
+        return g.synthesis(g.mixed_style(first, second, p, cut), draw)
+
+    def path_penalty(self, p: Probabilities, draw: torch.Generator) -> Tensor:
+        """(|J^T y| - running mean)^2 on half a batch, in fp32 (StyleGAN2, section 3.2)."""
+        g, p = self.trained.generator, p[: max(1, len(p) // 2)]
+        w = g.mapping(self._latents(p, draw))
+        lengths = path_lengths(g.synthesis(g.style(w, p), draw), w, draw)
+        self.mean_path = self.mean_path.lerp(lengths.mean().detach(), 0.01)
+        return (lengths - self.mean_path).square().mean()
+
+    def judge(
+        self, photos: Images, fakes: Images, p: Probabilities, draw: torch.Generator
+    ) -> Losses:
+        """D's loss and its share of right verdicts; both sides carry the photos' p (trap 2)."""
+        with self.fabric.autocast():
+            real = self.trained.discriminator(diff_augment(photos, draw), p)
+            fake = self.trained.discriminator(diff_augment(fakes, draw), p)
+        right = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
+        return {"d": discriminator_loss(real, fake), "d_right": right}
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, as named tensors."""
+        state = {f"trained.{k}": v for k, v in self.trained.own_state().items()}
+        state |= {f"average.{k}": v for k, v in self.average.own_state().items()}
+        state["mean_path"] = self.mean_path
+        for name, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                state |= {f"adam.{name}.{index}.{k}": v for k, v in moments.items()}
+        return {name: value.contiguous() for name, value in state.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take what `state` gave."""
+        self.trained.load_own_state(_below("trained.", state))
+        self.average.load_own_state(_below("average.", state))
+        self.mean_path = state["mean_path"].to(self.fabric.device)
+        self.finite.fill_(True)
+        for name, optimiser in self.optimisers.items():
+            parameters = list(getattr(self.trained, name).parameters())
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(f"adam.{name}.", state).items():
+                index, kind = key.split(".")
+                if kind != "step":  # the fused step reads memory in the parameter's own order
+                    value = torch.empty_like(parameters[int(index)]).copy_(value)
+                moments.setdefault(int(index), {})[kind] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+    def _generator(self, images_seen: int, attempt: int) -> torch.Generator:
+        rank = self.fabric.global_rank
+        seed = hash((self.options.seed, images_seen, attempt, rank)) % 2**63  # ints: not salted
+        return torch.Generator(self.fabric.device).manual_seed(seed)
+
+    def _latents(self, p: Probabilities, draw: torch.Generator) -> Latents:
+        shape = (len(p), self.trained.generator.latent)
+        return torch.randn(shape, generator=draw, device=p.device)
+
+    def _descend(self, loss: Tensor | int, *names: str) -> None:
+        """Backward, mean over ranks, clip each network's norm, one Adam step."""
+        assert isinstance(loss, Tensor)
+        self.finite &= loss.detach().isfinite()
+        for name in names:
+            self.optimisers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        for name in names:
+            parameters = [p for p in getattr(self.trained, name).parameters() if p.grad is not None]
+            average_gradients(self.fabric, parameters)
+            nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            self.optimisers[name].step()
+
+    @torch.no_grad()
+    def _average(self, images_seen: int) -> None:
+        """EMA of generator, encoder and mapping; its half-life grows with the run at first."""
+        half_life = min(self.options.ema_images, 0.05 * images_seen + self.options.batch)
+        keep = 0.5 ** (self.options.batch / half_life)
+        for name in ("generator", "encoder"):
+            ours = list(getattr(self.average, name).parameters())
+            theirs = list(getattr(self.trained, name).parameters())
+            torch._foreach_lerp_(ours, theirs, 1 - keep)
+        self.average.generator.mapping.mean_w.copy_(self.trained.generator.mapping.mean_w)
+        # D is no part of an explanation but of its checks: the newest one serves
+        for own, new in zip(
+            self.average.discriminator.parameters(),
+            self.trained.discriminator.parameters(),
+            strict=True,
+        ):
+            own.copy_(new)
+
+
+def _adam(network: nn.Module, rate: float, *, betas: tuple[float, float]) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8, fused=True)
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

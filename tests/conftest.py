@@ -1,0 +1,38 @@
+"""What all tests share. Nothing here imports stylex: the shape checks hook into its import."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# the same examples on every machine, no clock, nothing left on disk
+settings.register_profile("house", derandomize=True, deadline=None, max_examples=25, database=None)
+settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what this machine cannot run."""
+    if not SHARED.is_dir():
+        _skip(items, "shared", "the real images and weights (../shared) are not beside the project")
+    if any(item.get_closest_marker("gpu") for item in items) and not _cuda():
+        _skip(items, "gpu", "no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and weights; the test also carries `@pytest.mark.shared`."""
+    return SHARED
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
