@@ -1,13 +1,13 @@
-"""The command line. A command's options are the signature of one function, read by tyro.
+"""The command line: the options of a command are the signature and docstring of one function.
 
 Nothing heavy is imported before a command is chosen, so `stylex --help` answers at once.
 """
 
 import inspect
 import sys
-from collections.abc import Callable
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     from stylex.attfind import Search
@@ -23,6 +23,12 @@ COMMANDS = {
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
 
+SOURCE = (
+    "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
+    "directory that train-classifier wrote."
+)
+CLASSES = "only for a TorchScript file: its classes, in the order of the logits."
+
 
 def main() -> None:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
@@ -36,10 +42,11 @@ def main() -> None:
 
     try:
         tyro.cli(command(name), prog=f"stylex {name}", args=arguments)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
-        sys.exit(_refuse("stopped; the same command goes on from the last checkpoint"))
+        goes_on = "; the same command goes on from the last checkpoint"
+        sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo"))))
 
 
 def overview() -> str:
@@ -56,15 +63,62 @@ def overview() -> str:
     )
 
 
-def command(name: str) -> Callable[..., None]:
+def command(name: str) -> Callable[..., Any]:
     """The function behind a command; importing torch happens here."""
     if name == "train":
-        return _from_signature(import_module("stylex.training").train, _train)
+        from stylex.training import train
+
+        return from_strings(train)
     if name == "train-classifier":
-        return _from_signature(import_module("stylex.classifying").train_classifier, _call)
+        from stylex.classifying import train_classifier
+
+        return from_strings(train_classifier)
     if name == "demo":
-        return _from_signature(import_module("stylex.demo").demo, _call)
+        from stylex.demo import demo
+
+        return demo
     return {"search": search, "explain": explain, "report": report}[name]
+
+
+def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
+    """A function of the library, called with what a command line can give.
+
+    Its own signature and docstring stay the options and their help. Only a `Classifier` is given
+    by its source, with `--classes` beside it for a file that does not name them, and a list of
+    names with commas.
+    """
+    import tyro
+
+    from stylex.classifier import Classifier, load_classifier
+
+    forms: dict[Any, Any] = {
+        str | Path: Path,
+        Sequence[str] | None: Annotated[str | None, tyro.conf.arg(metavar="A,B")],
+        Classifier: Annotated[str, tyro.conf.arg(metavar="SOURCE", help=SOURCE)],
+    }
+    own = inspect.signature(function, eval_str=True).parameters
+    kinds = {name: forms.get(p.annotation, p.annotation) for name, p in own.items()}
+    defaults = {name: p.default for name, p in own.items()}
+    if "classifier" in kinds:
+        kinds["classes"] = Annotated[str | None, tyro.conf.arg(metavar="A,B", help=CLASSES)]
+        defaults["classes"] = None
+
+    def call(**given: Any) -> None:
+        if given.get("classes"):
+            given["classes"] = tuple(given["classes"].split(","))
+        if "classifier" in given:
+            classes = given.pop("classes")
+            given["classifier"] = load_classifier(given["classifier"], classes=classes)
+        function(**given)
+
+    call.__doc__, call.__annotations__ = function.__doc__, kinds
+    call.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name])
+            for name in kinds
+        ]
+    )
+    return call
 
 
 def search(
@@ -95,34 +149,40 @@ def search(
         classifier: needed only where the run could not keep it: file.py:function.
     """
     from rich.console import Console
-    from rich.progress import track
 
     from stylex import explaining, showing
+    from stylex.data import read_images
+    from stylex.looking import spread
 
-    console = Console()
-    model = _load(run, classifier)
-    photos = _photos(model, run, data, "search")
-    rows = _spread(len(photos), images)
-    names = [photos.names[i] for i in rows]
-    passes = 2 * len(rows) * model.layout.searched
-    console.print(f"{len(rows)} images x {model.layout.searched} coordinates: {passes:,} passes")
-    ticks = iter(track(range(len(rows)), "searching", console=console))
-    found = explaining.search(
-        model,
-        photos.batch(rows),
-        target=target,
-        source=source,
-        count=count,
-        strength=strength,
-        threshold=threshold,
-        rule=rule,
-        progress=lambda _: next(ticks, None),
-    )
-    next(ticks, None)
+    console, model = Console(highlight=False), _load(run, classifier)
+    splits, why = _splits(model, run)
+    if data is None and why:
+        raise ValueError(why)
+    if data is None:
+        photos = splits["search"]
+    else:
+        photos = read_images(data, resolution=model.resolution, channels=model.channels)
+    rows = spread(len(photos), images)
+    console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
+    with showing.progress_bar("searching", len(rows), console) as progress:
+        found = explaining.search(
+            model,
+            photos.batch(rows),
+            target=target,
+            source=source,
+            count=count,
+            strength=strength,
+            threshold=threshold,
+            rule=rule,
+            progress=progress,
+        )
     found.save(run)
-    showing.illustrate(model, found, names, run)
-    explaining.add_sufficiency(model, _photos(model, run, None, "test"), found, run)
+    showing.illustrate(model, found, [photos.names[i] for i in rows.tolist()], run)
+    explaining.add_sufficiency(model, splits.get("test"), found, run, why=why)
     console.print(_table(found))
+    missing = [f"sufficiency was not measured: {why}"] if why else []
+    for says in showing.not_found(found, target) + missing:
+        console.print(says, soft_wrap=True)
 
 
 def explain(
@@ -174,23 +234,22 @@ def _load(run: str, classifier: str | None) -> "StylEx":
     return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
 
 
-def _photos(model: "StylEx", run: str, data: str | None, split: str) -> "ImageSet":
-    """All of the images given, or a split of those that the run was trained on."""
-    from stylex.data import read_images, read_splits
+def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:
+    """The images of a run as its training split them; or none, and why."""
+    from stylex.data import read_splits
     from stylex.runs import Run, read_json
 
-    shape = {"resolution": model.resolution, "channels": model.channels}
-    if data is not None:
-        return read_images(data, **shape)
     about = read_json(Run.open(run).about)
-    same = {name: about["settings"][name] for name in ("group", "seed")}
-    return read_splits(about["data"]["source"], **shape, **same)[split]
-
-
-def _spread(available: int, wanted: int) -> list[int]:
-    """Indices over the whole set: folders are sorted by class."""
-    wanted = min(available, wanted)
-    return [i * available // wanted for i in range(wanted)]
+    source, group = about["data"]["source"], about["settings"]["group"]
+    try:
+        splits = read_splits(
+            source, resolution=model.resolution, channels=model.channels, group=group
+        )
+    except (FileNotFoundError, ValueError) as error:
+        return {}, f"the images of {run} cannot be read: {error}"
+    if splits["train"].hash != about["data"]["hash"]:
+        return {}, f"{source} has changed since {run} was trained; give new images by --data"
+    return splits, ""
 
 
 def _table(found: "Search") -> Any:
@@ -205,59 +264,6 @@ def _table(found: "Search") -> Any:
     return table
 
 
-def _train(function: Callable[..., Any], given: dict[str, Any]) -> None:
-    from stylex.classifier import load_classifier
-
-    classes = given.pop("classes")
-    names = None if classes is None else tuple(classes.split(","))
-    given["classifier"] = load_classifier(given["classifier"], classes=names)
-    function(**given)
-
-
-def _call(function: Callable[..., Any], given: dict[str, Any]) -> None:
-    if isinstance(given.get("classes"), str):
-        given["classes"] = tuple(given["classes"].split(","))
-    function(**given)
-
-
-def _from_signature(
-    function: Callable[..., Any], call: Callable[[Callable[..., Any], dict[str, Any]], None]
-) -> Callable[..., None]:
-    """A command with the options, defaults and help of a function of the library.
-
-    What is an object in Python is a string on the command line: `classifier` becomes its source,
-    `classes` a list with commas.
-    """
-    old = inspect.signature(function, eval_str=True).parameters
-    kinds: dict[str, Any] = {p.name: p.annotation for p in old.values()}
-    strings = {"data": str, "run": str, "out": str, "classifier": str, "classes": str | None}
-    kinds |= {
-        k: v for k, v in strings.items() if k in old or ("classifier" in old and k == "classes")
-    }
-    flags = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=kind,
-            default=old[name].default if name in old else None,
-        )
-        for name, kind in kinds.items()
-    ]
-
-    def run_it(**given: Any) -> None:
-        call(function, given)
-
-    classes = "classes: names with commas between, for a TorchScript file."
-    run_it.__doc__ = (
-        (function.__doc__ or "").replace("    Args:\n", f"    Args:\n        {classes}\n", 1)
-        if "classes" not in old
-        else function.__doc__
-    )
-    run_it.__signature__ = inspect.Signature(flags)  # pyright: ignore[reportFunctionMemberAccess]
-    run_it.__annotations__ = kinds
-    return run_it
-
-
 def _refuse(says: str) -> int:
-    print(f"stylex: {says}", file=sys.stderr)
+    print(f"stylex: {' '.join(says.split())}", file=sys.stderr)
     return 2

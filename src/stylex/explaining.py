@@ -60,7 +60,7 @@ class Explanation:
 
     @property
     def flipped_at(self) -> int | None:
-        """How many attributes turn the decision; 0 where it is the target already, None if none do."""
+        """How many attributes turn the decision: 0 where it is the target already, None if none."""
         if _argmax(self.reconstruction_logits) == self.target:
             return 0
         return next((i for i, step in enumerate(self.subset, start=1) if step.flipped), None)
@@ -93,11 +93,15 @@ def search(
         progress: called with the number of images done.
 
     Raises:
-        ValueError: images of another size, or an unknown class.
+        ValueError: images of another size or fewer than two, an unknown class, or no count.
     """
-    _check_size(model, images)
+    _check(model, images, count)
+    if len(images) < 2:
+        raise ValueError(
+            f"{len(images)} images came, a coordinate has a range only over two or more; give more"
+        )
     began = time.monotonic()
-    styles = in_batches(model.styles, images)
+    styles = in_batches(model.styles, images.to(model.mean_p.device))
     bounds = stylespace.bounds(styles)
     effects, logits = sweep.measure(
         model.generator.synthesis,
@@ -154,16 +158,17 @@ def explain(
         usual_l1: the model's L1 on test images, to call this reconstruction poor.
 
     Raises:
-        ValueError: an image of another size, an unknown class, or no attributes for it.
+        ValueError: an image of another size, an unknown class, no attributes for it, or no count.
     """
-    _check_size(model, image)
+    _check(model, image, count)
     index = class_index(model.classes, target)
     attributes = found.towards(index)
     if not attributes:
         raise ValueError(
-            f"the search holds no attributes towards {model.classes[index]}; run "
-            f"`stylex search --target {model.classes[index]}` or search every class"
+            f"the search holds no attributes towards {model.classes[index]}; repeat "
+            "`stylex search`, for every class and on more images"
         )
+    image = image.to(model.mean_p.device)
     styles = model.styles(image)
     redrawn = model.synthesize(styles)
     options = {"target": index, "strength": strength}
@@ -201,10 +206,14 @@ def sufficiency(
 ) -> dict[str, dict[str, Any]]:
     """Share of images whose decision flips under the top attributes together (method.md 6).
 
-    Per ordered pair of classes, over images whose reconstruction is decided as the first; beside it
-    the same number of random coordinates (the floor), and Wilson's 95 % interval.
+    Per ordered pair of classes, over images whose reconstruction is decided as the first; a pair
+    without such images is left out.
+
+    Returns:
+        `{"from->to": {"share", "images", "low", "high", "random"}}`: the share, Wilson's 95 %
+        interval, and the share under as many random coordinates, the floor.
     """
-    styles = in_batches(model.styles, images)
+    styles = in_batches(model.styles, images.to(model.mean_p.device))
     labels = in_batches(model.score, styles).argmax(1)
     table = {}
     for target, name in enumerate(model.classes):
@@ -214,7 +223,7 @@ def sufficiency(
         )
         for origin in (k for k in range(len(model.classes)) if k != target):
             rows = styles[labels == origin]
-            if not len(rows) or not chosen:
+            if not len(rows):
                 continue
             flips, floor = (
                 in_batches(partial(joint, model.score, bounds=found.bounds, attributes=a), rows)
@@ -234,17 +243,36 @@ def sufficiency(
 
 
 def add_sufficiency(
-    model: StylEx, photos: ImageSet, found: Search, run: str | Path, *, count: int = 10
+    model: StylEx,
+    photos: ImageSet | None,
+    found: Search,
+    run: str | Path,
+    *,
+    count: int = 10,
+    why: str = "",
 ) -> None:
-    """Put `sufficiency10` into the run's `metrics.json`, over test images."""
+    """Put `sufficiency10` into the run's `metrics.json`, in place of an earlier search's.
+
+    Args:
+        model: the StylEx that was searched.
+        photos: test images; None where they are not to be had.
+        found: the search.
+        run: the run directory.
+        count: attributes applied together.
+        why: there are no photos.
+    """
     path = runs.Run(run).metrics
     table = runs.read_json(path) if path.is_file() else {}
-    images = photos.batch(torch.arange(len(photos))).to(model.mean_p.device)
-    table["sufficiency10"] = sufficiency(model, images, found, count=count)
+    table |= {"sufficiency10": None, "why_sufficiency10": why}
+    if photos is not None:
+        table["sufficiency10"] = sufficiency(model, photos.batch(slice(None)), found, count=count)
+        del table["why_sufficiency10"]
     runs.write_json(path, table)
 
 
-def _check_size(model: StylEx, images: Images) -> None:
+def _check(model: StylEx, images: Images, count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")
     came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
     if came != wanted:
         raise ValueError(

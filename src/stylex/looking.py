@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from stylex import metrics
@@ -33,13 +34,19 @@ def measure(model: StylEx, photos: Images, logits: Tensor) -> dict[str, float]:
     }
 
 
+def spread(available: int, wanted: int) -> Int64[Tensor, " n"]:
+    """Indices of at most `wanted` images over the whole set: folders are sorted by class."""
+    wanted = min(available, wanted)
+    return torch.arange(wanted) * available // max(1, wanted)
+
+
 def contact_rows(
     model: StylEx, photos: Images, logits: Tensor, *, seed: int, count: int = 12
 ) -> dict[str, Images]:
     """What a person should look at: see the labels."""
-    every = max(1, len(photos) // count)  # spread over the set: folders are sorted by class
     mean_w = in_batches(model.encode, photos).mean(0, keepdim=True)
-    photos, logits = photos[::every][:count], logits[::every][:count]
+    shown = spread(len(photos), count)
+    photos, logits = photos[shown], logits[shown]
     w, p = model.encode(photos), logits.softmax(1)
     swapped = p[metrics.of_another_class(logits.argmax(1))]
     draw = torch.Generator(photos.device).manual_seed(seed)
@@ -54,14 +61,29 @@ def contact_rows(
     return {"photo": photos} | rows
 
 
+def watch(
+    model: StylEx, photos: Images, distance: Distance, *, seed: int
+) -> tuple[dict[str, float], dict[str, Images]]:
+    """The measures of one snapshot and the rows of its contact sheet."""
+    logits = in_batches(model.classifier, photos)
+    rows = contact_rows(model, photos, logits, seed=seed)
+    mean_photo = photos.mean(0, keepdim=True).expand_as(photos)
+    redrawn = in_batches(model.reconstruct, photos)
+    return measure(model, photos, logits) | {
+        "perceptual": in_batches(distance, photos, redrawn).mean().item(),
+        "l1_mean_image": metrics.l1(photos, mean_photo).mean().item(),
+        "diversity": metrics.diversity(rows["noise samples"]),
+        "diversity_photos": metrics.diversity(rows["photo"]),
+    }, rows
+
+
 def evaluate(
     model: StylEx, splits: dict[str, ImageSet], distance: Distance, perceptual: Perceptual
 ) -> dict[str, Any]:
     """The table of `metrics.json` on test images; PCA and the mean image come from train images."""
     device = model.mean_p.device
     photos = splits["test"].batch(torch.arange(len(splits["test"]))).to(device)
-    some = torch.arange(min(4096, len(splits["train"])))
-    known = splits["train"].batch(some).to(device)
+    known = splits["train"].batch(spread(len(splits["train"]), 4096)).to(device)
     logits = in_batches(model.classifier, photos)
     measures = measure(model, photos, logits)
     others = {

@@ -5,7 +5,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ def r1_penalty(discriminator: nn.Module, real: Images, p: Probabilities) -> Tens
 def path_lengths(
     images: Images, w: Float[Tensor, "n l"], generator: torch.Generator
 ) -> Float[Tensor, " n"]:
-    """|J^T y| for a random image y of unit expected size (StyleGAN2, equation 4); call it in fp32."""
+    """|J^T y| for a random image y of unit expected size (StyleGAN2, eq. 4); call it in fp32."""
     _n, _, h, side = images.shape
     y = torch.randn(images.shape, generator=generator, device=images.device) / math.sqrt(h * side)
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
@@ -61,8 +61,10 @@ def perceptual_distance(kind: Perceptual, classifier: Classifier) -> Distance:
         classifier: the explained classifier.
 
     Raises:
-        ValueError: the LPIPS weights cannot be had, or the classifier shows no features.
+        ValueError: the LPIPS weights cannot be had, or there is no such kind.
     """
+    if kind not in get_args(Perceptual):
+        raise ValueError(f"perceptual is {kind}; wanted {', '.join(get_args(Perceptual))}")
     if kind == "none":
         return lambda x, y: x.new_zeros(len(x))
     if kind == "lpips":
@@ -78,7 +80,7 @@ def _lpips(classifier: Classifier) -> Distance:
             import lpips
 
             network = lpips.LPIPS(net="squeeze", verbose=False)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # no network, or a file that is none: many kinds
             raise ValueError(
                 f"the LPIPS weights (squeezenet1_1) could not be loaded ({_first_line(error)}); "
                 "put them under TORCH_HOME, or choose --perceptual classifier or --perceptual none"

@@ -29,7 +29,8 @@ class PCA:
         # the smaller of the two Gram matrices has the same spectrum
         if len(flat) < flat.shape[1]:
             _, vectors = torch.linalg.eigh(centred @ centred.T)
-            basis = torch.linalg.qr(centred.T @ vectors[:, -min(components, len(flat) - 1) :]).Q
+            left_out = len(flat) - min(components, len(flat) - 1)
+            basis = torch.linalg.qr(centred.T @ vectors[:, left_out:]).Q
         else:
             basis = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -components:]
         self.basis: Float[Tensor, "d k"] = basis
@@ -84,10 +85,11 @@ def agreement(
 def of_another_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """For every image the next image of another class; itself where all are of one class."""
     n = len(labels)
-    order = (torch.arange(n)[:, None] + torch.arange(1, n + 1)[None]) % n  # the others, then itself
+    image = torch.arange(n, device=labels.device)
+    order = (image[:, None] + image[None] + 1) % n  # the others, then itself
     differs = labels[order] != labels[:, None]
     differs[:, -1] = True
-    return order[torch.arange(n), differs.int().argmax(1)]
+    return order[image, differs.int().argmax(1)]
 
 
 def random_attributes(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -45,7 +46,7 @@ class StylEx(nn.Module):
             self.discriminator = Discriminator(resolution, channels, k, width=width)
         self.mean_p: Tensor
         self.register_buffer("mean_p", torch.full((k,), 1 / k))  # over the training images
-        self.to(classifier.mean.device, memory_format=torch.channels_last)
+        self.to(classifier.mean.device).to(memory_format=torch.channels_last)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,14 +92,19 @@ class StylEx(nn.Module):
         return {k: v.contiguous() for k, v in state.items() if not k.startswith("classifier.")}
 
     def load_own_state(self, state: dict[str, Tensor]) -> None:
-        """Take the tensors of `own_state`."""
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        wrong = unexpected + [name for name in missing if not name.startswith("classifier.")]
-        if wrong:
+        """Take the tensors of `own_state`.
+
+        Raises:
+            ValueError: they are another network's.
+        """
+        have = {name: tensor.shape for name, tensor in self.own_state().items()}
+        given = {name: tensor.shape for name, tensor in state.items()}
+        if wrong := sorted(name for name, _ in have.items() ^ given.items()):
             raise ValueError(
                 f"the weights do not fit this network (first wrong name: {wrong[0]}); "
                 "give the run that they were trained in"
             )
+        self.load_state_dict(state, strict=False)
 
     def save(self, run: str | Path) -> None:
         """Write `model.safetensors` into a run directory."""
@@ -115,7 +121,8 @@ class StylEx(nn.Module):
 
         Raises:
             FileNotFoundError: not a run, or nothing was saved yet.
-            ValueError: the classifier is not the one that the run was trained with.
+            ValueError: the classifier is not the one that the run was trained with, or the file
+                of weights is damaged or another network's.
         """
         files = Run.open(run)
         about = read_json(files.about)
@@ -130,7 +137,10 @@ class StylEx(nn.Module):
             channels=about["channels"],
             width=about["settings"]["width"],
         )
-        model.load_own_state(load_file(files.model))
+        try:
+            model.load_own_state(load_file(files.model))
+        except SafetensorError as error:
+            raise ValueError(f"{files.model} is damaged ({error}); restore it") from None
         return model.eval().requires_grad_(False)
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylex.ops import EqualConv, EqualLinear, ModulatedConv, leaky_relu, minibatch_std, upsample
+from stylex.ops import SQRT2, EqualConv, EqualLinear, ModulatedConv, minibatch_std, upsample
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 from stylex.stylespace import Layout
 
@@ -70,14 +71,15 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Styles, generator: torch.Generator | None) -> Tensor:
         """Draw this layer; without a generator the noise is the fixed one (trap 10)."""
-        y = self.conv(x, style)
+        y = self.conv(x, style, gain=SQRT2)  # the gain of the activation, see ops
         y = upsample(y) if self.up else y
         noise = self.fixed_noise
         if generator is not None:
             shape = (y.shape[0], *noise.shape[1:])
             noise = torch.randn(shape, generator=generator, device=y.device)
-        y = y + (noise * self.noise_strength).to(y.dtype) + self.bias[:, None, None].to(y.dtype)
-        return leaky_relu(y)
+        y = y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
+        y = y.add_((self.bias * SQRT2)[:, None, None].to(y.dtype))
+        return F.leaky_relu(y, 0.2, inplace=True)
 
 
 class Drawing(NamedTuple):
@@ -103,6 +105,10 @@ class Synthesis(nn.Module):
         self.to_rgb = nn.ModuleList(
             ModulatedConv(here, channels, kernel=1, demodulate=False) for here in widths
         )
+        for layer in self.to_rgb:
+            nn.init.normal_(
+                layer.weight, std=0.1
+            )  # [O] the picture starts near gray: learns sooner
         self.rgb_bias = nn.Parameter(torch.zeros(channels))
         inputs = [widths[0]] + [c for pair in itertools.pairwise(widths) for c in pair]
         outputs_at = [4] + [side for side in sides(resolution)[1:] for _ in range(2)]

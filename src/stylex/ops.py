@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+# StyleGAN multiplies by sqrt(2) after each leaky ReLU to keep the variance. The function is
+# positively homogeneous, so the gain goes into weights and biases, which are far smaller.
 SQRT2 = math.sqrt(2)
 
 
@@ -37,8 +39,10 @@ class EqualLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         """Apply the layer."""
-        y = F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
-        return leaky_relu(y) if self.activate else y
+        gain = SQRT2 if self.activate else 1.0
+        bias = self.bias * (self.lr_multiplier * gain)
+        y = F.linear(x, self.weight * (self.scale * gain), bias)
+        return F.leaky_relu(y, 0.2) if self.activate else y
 
 
 class EqualConv(nn.Module):
@@ -57,8 +61,11 @@ class EqualConv(nn.Module):
         """Apply the layer."""
         if self.down:
             x = downsample(x)
-        y = F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
-        return y if self.bias is None else leaky_relu(y)
+        padding = self.weight.shape[-1] // 2
+        if self.bias is None:
+            return F.conv2d(x, self.weight * self.scale, padding=padding)
+        y = F.conv2d(x, self.weight * (self.scale * SQRT2), self.bias * SQRT2, padding=padding)
+        return F.leaky_relu(y, 0.2)
 
 
 class ModulatedConv(nn.Module):
@@ -75,23 +82,23 @@ class ModulatedConv(nn.Module):
         self.demodulate = demodulate
 
     def forward(
-        self, x: Float[Tensor, "n i h w"], style: Float[Tensor, "n i"]
+        self, x: Float[Tensor, "n i h w"], style: Float[Tensor, "n i"], *, gain: float = 1.0
     ) -> Float[Tensor, "n o h w"]:
-        """Apply the layer; `style` scales the input channels, 1 leaves them alone."""
-        weight = self.weight * self.scale
-        y = F.conv2d(x * style[:, :, None, None], weight, padding=weight.shape[-1] // 2)
-        return y * self.demodulation(style)[:, :, None, None] if self.demodulate else y
+        """Apply the layer; `style` scales the input channels, `gain` the output."""
+        y = F.conv2d(
+            x * style[:, :, None, None].to(x.dtype),
+            self.weight * (self.scale if self.demodulate else self.scale * gain),
+            padding=self.weight.shape[-1] // 2,
+        )
+        if not self.demodulate:
+            return y
+        return y * (self.demodulation(style) * gain)[:, :, None, None].to(y.dtype)
 
     def demodulation(self, style: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         """Factor that brings every output channel back to unit expected variance, in fp32."""
         with torch.autocast(style.device.type, enabled=False):
             energy = (self.weight.float() * self.scale).square().sum((2, 3))  # [o, i]
             return (style.float().square() @ energy.T + 1e-8).rsqrt()
-
-
-def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2 that keeps the variance of a unit normal input."""
-    return F.leaky_relu(x, 0.2) * SQRT2
 
 
 def upsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:

@@ -5,6 +5,7 @@ that would wrap them in DistributedDataParallel, which does not mix with the dou
 and path length (method.md, trap 8). Gradients are averaged here instead.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Literal
 
@@ -25,9 +26,12 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
     if precision == "auto":
         precision = "bf16" if native_bf16(device) else "fp32"
+    # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     fabric = Fabric(
         accelerator=device,
-        devices="auto" if device == "cuda" else 1,
+        devices=local or ("auto" if device == "cuda" else 1),
+        num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
     fabric.launch()
@@ -35,7 +39,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
 
 
 def native_bf16(device: str) -> bool:
-    """Whether bf16 is multiplied natively: emulated on a CPU it is several times slower than fp32."""
+    """Whether bf16 is multiplied natively: emulated on a CPU it is slower than fp32."""
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10

@@ -35,6 +35,8 @@ class Run:
         self.metrics = self.path / "metrics.json"
         self.attributes = self.path / "attributes"  # one folder per attribute: pictures and JSON
         self.explanations = self.path / "explanations"  # one folder per explained image
+        self.images = self.path / "images.zip"  # the demo's drawn images
+        self.planted = self.path / "demo.json"  # the demo's found against planted
         self.report = self.path / "report.html"
 
     @classmethod
@@ -68,8 +70,11 @@ class Run:
         return self.attributes / f"{target}-{rank}"
 
     def explanation(self, name: str) -> Path:
-        """The folder of one explanation; whatever is no letter, digit, dot or dash becomes one."""
-        return self.explanations / re.sub(r"[^\w.-]+", "-", name)
+        """The folder of one explanation; whatever is no letter, digit, dot or dash becomes one.
+
+        No name leads out of the run: dots in front are dropped.
+        """
+        return self.explanations / (re.sub(r"[^\w.-]+", "-", name).lstrip(".") or "-")
 
     def last_sheet(self) -> Path | None:
         """The newest contact sheet, if any."""
@@ -154,18 +159,32 @@ def append_line(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a last line cut short by a kill is left out."""
+    """Read JSON lines; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: another line is not JSON.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("}\n")]
+    lines = path.read_bytes().split(b"\n")[:-1]  # what no line end follows was cut short
+    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError as error:  # no JSON or no UTF-8
+        raise ValueError(
+            f"{path} line {number} is not readable JSON ({error}); restore or delete it"
+        ) from None
 
 
 def keep_lines(path: Path, images_seen: int) -> None:
     """Drop the lines written after a checkpoint: a resumed run writes them again."""
     lines = [line for line in read_lines(path) if line["images_seen"] <= images_seen]
     with replacing(path) as partial:
-        partial.write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in lines))
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -5,24 +5,30 @@ The report, and whoever reads a run without torch, shows exactly these files.
 
 import json
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stylex import pictures, runs
-from stylex.attfind import Search
+from stylex.attfind import Search, class_index, considered, stable
+from stylex.classifier import Classifier
 from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
-from stylex.losses import perceptual_distance
+from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
 from stylex.shapes import Images, Styles
 from stylex.stylespace import Attribute, shift
 
-STRENGTHS = tuple(i / 8 for i in range(9))  # frames of a slider, from the image to the bound
+FRAMES = 9  # of a slider, from the image to the strength of the search
 EXAMPLES = 4
 LEAST_EXAMPLES, LEAST_RISE = 3, 0.1  # method.md 4.4
 
@@ -41,92 +47,126 @@ def illustrate(model: StylEx, found: Search, names: Sequence[str], run: str | Pa
     shutil.rmtree(files.attributes, ignore_errors=True)  # of an earlier search
     for target in range(len(model.classes)):
         for rank, attribute in enumerate(found.towards(target), start=1):
-            _illustrate_one(model, found, attribute, rank, names, files)
+            folder = files.attribute(target, rank)
+            about, films = _example_films(model, found, attribute, names)
+            write_json(folder / "attribute.json", {"rank": rank} | about)
+            if films:
+                _draw(films, about["examples"], folder)
 
 
-def _illustrate_one(
-    model: StylEx,
-    found: Search,
-    attribute: Attribute,
-    rank: int,
-    names: Sequence[str],
-    files: Run,
-) -> None:
-    folder = files.attribute(attribute.target, rank)
-    rows = examples(model, found, attribute)
-    about: dict[str, Any] = {
-        **{k: getattr(attribute, k) for k in ("target", "coordinate", "direction", "effect")},
-        **{k: getattr(attribute, k) for k in ("share", "layer", "resolution")},
-        "rank": rank,
-        "strengths": list(STRENGTHS),
-        "mean_effects": found.effects[:, attribute.coordinate, attribute.direction]
-        .mean(0)
-        .tolist(),
-        "enough": len(rows) >= LEAST_EXAMPLES,
+def _example_films(
+    model: StylEx, found: Search, attribute: Attribute, names: Sequence[str]
+) -> tuple[dict[str, Any], list[Images]]:
+    """What is known of an attribute, and its frames on each example; too few are not shown."""
+    rows = examples(found, attribute)
+    enough = len(rows) >= LEAST_EXAMPLES
+    effects = found.effects[stable(found.effects), attribute.coordinate, attribute.direction]
+    about = asdict(attribute) | {
+        "strengths": strengths(found),
+        "mean_effects": effects.mean(0).tolist(),
+        "enough": enough,
+        "examples": [],
     }
-    if about["enough"]:
-        films = [film(model, found, attribute, found.styles[n : n + 1]) for n in rows]
-        logits = [model.classifier(frames) for frames in films]
-        about["examples"] = [
-            {
-                "name": names[n],
-                "logits": row.tolist(),
-                "probability": row.softmax(1)[:, attribute.target].tolist(),
-            }
-            for n, row in zip(rows, logits, strict=True)
-        ]
-        _draw(films, logits, attribute, folder)
-    else:
-        about["examples"] = []
+    if not enough:
         about["says"] = (
             f"Only {len(rows)} of the search images that are not {model.classes[attribute.target]} "
             f"gain {LEAST_RISE} of probability by this attribute alone; "
             f"{LEAST_EXAMPLES} are wanted to show it."
         )
-    write_json(folder / "attribute.json", about)
+        return about, []
+    films = [film(model, found, attribute, found.styles[n : n + 1]) for n in rows]
+    for n, frames in zip(rows, films, strict=True):
+        logits = model.classifier(frames)
+        probability = logits.softmax(1)[:, attribute.target].tolist()
+        example = {"name": names[n], "logits": logits.tolist(), "probability": probability}
+        about["examples"].append(example)
+    return about, films
 
 
-def examples(model: StylEx, found: Search, attribute: Attribute) -> list[int]:
+def examples(found: Search, attribute: Attribute) -> list[int]:
     """Rows of the search images to show an attribute on (method.md 4.4, notebook).
 
-    Images of another class, farthest from the bound first, whose probability of the target rises by
-    at least 0.1.
+    Stable images of another class, farthest from the bound first, whose probability of the target
+    rises by at least 0.1.
     """
     c = attribute.target
-    others = (found.logits.argmax(1) != c).nonzero().flatten()
+    others = (found.logits.argmax(1) != c) & stable(found.effects)
+    rows = others.nonzero().flatten()
     bound = found.bounds[attribute.direction, attribute.coordinate]
-    distance = (bound - found.styles[others, attribute.coordinate]).abs()
-    others = others[distance.argsort(descending=True)]
-    effects = found.effects[others, attribute.coordinate, attribute.direction]
-    before = found.logits[others].softmax(1)[:, c]
-    after = (found.logits[others] + effects).softmax(1)[:, c]
-    return others[after - before >= LEAST_RISE][:EXAMPLES].tolist()
+    distance = (bound - found.styles[rows, attribute.coordinate]).abs()
+    rows = rows[distance.argsort(descending=True, stable=True)]
+    effects = found.effects[rows, attribute.coordinate, attribute.direction]
+    before = found.logits[rows].softmax(1)[:, c]
+    after = (found.logits[rows] + effects).softmax(1)[:, c]
+    return rows[after - before >= LEAST_RISE][:EXAMPLES].tolist()
+
+
+def strengths(found: Search) -> list[float]:
+    """Strength of each frame of a film: from the image to the strength of the search."""
+    return [found.strength * i / (FRAMES - 1) for i in range(FRAMES)]
 
 
 def film(model: StylEx, found: Search, attribute: Attribute, styles: Styles) -> Images:
     """One image `[1, s]` under growing strength, `[f, c, h, w]`."""
-    moved = [
-        shift(styles, attribute.coordinate, attribute.direction, found.bounds, strength)
-        for strength in STRENGTHS
-    ]
+    coordinate, direction = attribute.coordinate, attribute.direction
+    moved = [shift(styles, coordinate, direction, found.bounds, x) for x in strengths(found)]
     return model.synthesize(torch.cat(moved))
 
 
-def _draw(
-    films: list[Images], logits: list[torch.Tensor], attribute: Attribute, folder: Path
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _draw(films: list[Images], shown: list[dict[str, Any]], folder: Path) -> None:
     pictures.save(pictures.sprite(films), folder / "frames.png")
     flicker = [
         pictures.captioned(
             torch.stack([frames[at] for frames in films]),
-            [f"{row[at].softmax(0)[attribute.target]:.0%}" for row in logits],
+            [f"{example['probability'][at]:.0%}" for example in shown],
         )
         for at in (0, -1)
     ]
     pictures.animate(flicker, folder / "before_after.gif")
     maps = torch.stack([pictures.difference_map(frames[0], frames[-1]) for frames in films])
     pictures.save(pictures.sprite([maps]), folder / "map.png")
+
+
+def not_found(found: Search, target: str | int | None = None) -> list[str]:
+    """What a search was to find and did not, in words.
+
+    Args:
+        found: the search.
+        target: the class it was for; every class by default.
+    """
+    if found.made["left_out"] == found.made["images"]:
+        return [
+            f"no attribute: all {found.made['images']} images were left out as unstable, too many "
+            "of their effects exceed 2 logits; try a lower strength or a calibrated classifier"
+        ]
+    sought = range(len(found.classes)) if target is None else [class_index(found.classes, target)]
+    return [
+        f"no attribute towards {found.classes[c]}: {_why_none(found, c)}"
+        for c in sought
+        if c != found.source and not found.towards(c)
+    ]
+
+
+def _why_none(found: Search, target: int) -> str:
+    if considered(found.logits, target=target, source=found.source).any():
+        return "no coordinate raises its logit"
+    source = "another class" if found.source is None else found.classes[found.source]
+    return f"no search image is decided as {source}"
+
+
+@contextmanager
+def progress_bar(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left; its callback takes how many images are done."""
+    columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    began = time.monotonic()
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+        task = bar.add_task(what, total=total, rate="")
+
+        def done(images: int) -> None:
+            rate = images / (time.monotonic() - began)
+            bar.update(task, completed=images, rate=f"{images}/{total}, {rate:.1f} images/s")
+
+        yield done
 
 
 def write_explanation(
@@ -147,7 +187,7 @@ def write_explanation(
     folder = Run(run).explanation(f"{Path(name).stem}-to-{answer.classes[answer.target]}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "explanation.json", as_data(answer, found, name, floors))
-    _draw_strip(answer, found, folder)
+    _draw_pictures(answer, found, folder)
     return folder
 
 
@@ -156,26 +196,43 @@ def explain_file(
 ) -> tuple[dict[str, Any], Path]:
     """Explain an image file of any size and write the answer into the run.
 
+    Args:
+        model: of the run.
+        found: the search of the run.
+        photo: the image file.
+        run: the run directory.
+        options: `target`, `count` and `strength` of `explain`.
+
     Returns:
         The answer as data, and its folder.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, no image, or what `explain` refuses.
+        FileNotFoundError: no such file.
+        ValueError: it is no image, or what `explain` refuses.
     """
+    files = Run.open(run)
+    about = read_json(files.about)
+    table = read_json(files.metrics) if files.metrics.is_file() else {}
     pixels = open_image(photo, resolution=model.resolution, channels=model.channels)
-    about = read_json(Run.open(run).about)
-    table = read_json(Run(run).metrics) if Run(run).metrics.is_file() else {}
     answer = explain(
         model,
-        to_unit(pixels[None]).to(model.mean_p.device),
+        to_unit(pixels[None]),
         found,
-        distance=perceptual_distance(about["settings"]["perceptual"], model.classifier),
+        distance=_distance(about["settings"]["perceptual"], model.classifier),
         usual_l1=table.get("reconstruction", {}).get("l1"),
         **options,
     )
     floors = table.get("agreement", {})
     folder = write_explanation(answer, found, Path(photo).name, run, floors=floors)
-    return as_data(answer, found, Path(photo).name, floors), folder
+    return read_json(folder / "explanation.json"), folder
+
+
+def _distance(kind: Perceptual, classifier: Classifier) -> Distance | None:
+    """The perceptual distance of the training; none where it had none or its weights are gone."""
+    try:
+        return None if kind == "none" else perceptual_distance(kind, classifier)
+    except ValueError:
+        return None
 
 
 def as_text(answer: dict[str, Any]) -> str:
@@ -185,33 +242,36 @@ def as_text(answer: dict[str, Any]) -> str:
 
 def in_words(answer: dict[str, Any]) -> str:
     """An answer in a few lines, with its doubts."""
-    c, name = answer["target"], answer["classes"][answer["target"]]
-
-    def chance(logits: Sequence[float]) -> str:
-        return f"{torch.tensor(logits).softmax(0)[c]:.0%}"
-
-    photo, drawn = chance(answer["photo_logits"]), chance(answer["reconstruction_logits"])
+    name, steps = answer["classes"][answer["target"]], answer["steps"]
+    photo, drawn = (
+        f"{_chance(answer[logits], answer['target']):.0%}"
+        for logits in ("photo_logits", "reconstruction_logits")
+    )
     lines = [f"{answer['image']}: {name} {photo}, as drawn {drawn} (L1 {answer['l1']:.3f})"]
     lines += [f"careful: {says}" for says in answer["warnings"]]
-    lines += ["each alone:"]
+    lines += ["each alone (change in logits):"]
     lines += [
-        f"  attribute {step['rank']}: {name} {step['probability']:.0%} ({step['effect']:+.2f} logits)"
-        for step in answer["steps"]["independent"]
+        f"  attribute {step['rank']}: {name} {step['probability']:.0%} ({step['effect']:+.2f})"
+        for step in steps["independent"]
     ]
-    lines += ["together, one after the other:"]
+    lines += ["together, one after the other:"] if steps["subset"] else []
     lines += [
         f"  + attribute {step['rank']}: {name} {step['probability']:.0%}"
         + ("  the decision flips" if step["flipped"] else "")
-        for step in answer["steps"]["subset"]
+        for step in steps["subset"]
     ]
     if answer["flipped_at"] == 0:
         lines.append(f"the reconstruction is decided as {name} already")
     elif not answer["flipped"]:
         lines.append("the decision does not flip with the attributes found")
     if answer["agreement_floors"]:
-        shares = answer["agreement_floors"]
-        lines.append("agreement of drawn and photo: " + agreement_in_words(shares))
+        shares = agreement_in_words(answer["agreement_floors"])
+        lines.append(f"agreement of drawn and photo: {shares}")
     return "\n".join(lines)
+
+
+def _chance(logits: Sequence[float], target: int) -> float:
+    return torch.tensor(logits).softmax(0)[target].item()
 
 
 def agreement_in_words(shares: dict[str, float]) -> str:
@@ -227,19 +287,19 @@ def as_data(
     answer: Explanation, found: Search, name: str, floors: dict[str, Any]
 ) -> dict[str, Any]:
     """An explanation as plain data."""
-    ranks = {(a.coordinate, a.direction): i for i, a in enumerate(found.towards(answer.target), 1)}
+    ranks = _ranks(answer, found)
 
     def plain(step: Step) -> dict[str, Any]:
-        coordinate, direction = step.attribute.coordinate, step.attribute.direction
         return {
-            "coordinate": coordinate,
-            "direction": direction,
-            "rank": ranks[coordinate, direction],
+            "coordinate": step.attribute.coordinate,
+            "direction": step.attribute.direction,
+            "rank": ranks[_move(step.attribute)],
             "effect": step.effect,
             "probability": step.probability,
             "flipped": step.flipped,
         }
 
+    unmeasured = {"why_perceptual": "no perceptual distance was to be had"}
     return {
         "image": name,
         "created": runs.now(),
@@ -249,6 +309,7 @@ def as_data(
         "reconstruction_logits": list(answer.reconstruction_logits),
         "l1": answer.l1,
         "perceptual": answer.perceptual,
+        **(unmeasured if answer.perceptual is None else {}),
         "warnings": list(answer.warnings),
         "agreement_floors": floors,
         "steps": {
@@ -260,29 +321,38 @@ def as_data(
     }
 
 
-def _draw_strip(answer: Explanation, found: Search, folder: Path) -> None:
-    name = answer.classes[answer.target]
-    ranks = {(a.coordinate, a.direction): i for i, a in enumerate(found.towards(answer.target), 1)}
+def _move(attribute: Attribute) -> tuple[int, int]:
+    return attribute.coordinate, attribute.direction
 
-    def label(step: Step) -> str:
-        return f"attribute {ranks[step.attribute.coordinate, step.attribute.direction]}"
 
-    def says(logits: Sequence[float]) -> str:
-        return f"{name} {torch.tensor(logits).softmax(0)[answer.target]:.0%}"
+def _ranks(answer: Explanation, found: Search) -> dict[tuple[int, int], int]:
+    """Rank of each move among the attributes towards the target."""
+    return {_move(a): rank for rank, a in enumerate(found.towards(answer.target), start=1)}
 
+
+def _draw_pictures(answer: Explanation, found: Search, folder: Path) -> None:
+    """The strip and animation of the attributes together, the maps of each alone."""
+    name, ranks = answer.classes[answer.target], _ranks(answer, found)
     images = torch.cat([answer.photo, answer.reconstruction, answer.together])
-    captions = [f"photo\n{says(answer.photo_logits)}"]
-    captions.append(f"drawn\n{says(answer.reconstruction_logits)}")
-    captions += [f"+ {label(step)}\n{name} {step.probability:.0%}" for step in answer.subset]
+    captions = [
+        f"photo\n{name} {_chance(answer.photo_logits, answer.target):.0%}",
+        f"drawn\n{name} {_chance(answer.reconstruction_logits, answer.target):.0%}",
+        *(
+            f"+ attribute {ranks[_move(step.attribute)]}\n{name} {step.probability:.0%}"
+            for step in answer.subset
+        ),
+    ]
     pictures.save(pictures.captioned(images, captions), folder / "strip.png")
-    frames = [
+    ends = [
         pictures.captioned(images[i : i + 1], captions[i : i + 1]) for i in (1, len(images) - 1)
     ]
-    widest = max(frame.width for frame in frames)
-    frames = [pictures.centred(frame, widest) for frame in frames]
+    widest = max(frame.width for frame in ends)
+    frames = [pictures.centred(frame, widest) for frame in ends]
     for suffix in (".gif", ".webp"):
         pictures.animate(frames, folder / f"animation{suffix}")
-    if len(answer.alone):
-        maps = [pictures.difference_map(answer.reconstruction[0], image) for image in answer.alone]
-        captions = [f"{label(step)}\n{step.effect:+.2f}" for step in answer.independent]
-        pictures.save(pictures.captioned(torch.stack(maps), captions), folder / "maps.png")
+    maps = [pictures.difference_map(answer.reconstruction[0], image) for image in answer.alone]
+    captions = [
+        f"attribute {ranks[_move(step.attribute)]}\n{step.effect:+.2f}"
+        for step in answer.independent
+    ]
+    pictures.save(pictures.captioned(torch.stack(maps), captions), folder / "maps.png")

@@ -5,6 +5,7 @@ random generator, and on the CPU equals a straight run bit for bit.
 """
 
 import math
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -28,6 +29,11 @@ from stylex.parallel import average_gradients
 from stylex.shapes import Images, Latents, Logits, Probabilities
 
 Losses = dict[str, Tensor]
+
+SHARES = ("hide_p", "noise_share", "mixing")
+PARTS = ("judged_share", "kl_share")  # never nothing: means are taken over them
+COUNTS = ("batch", "total_images", "ema_images", "r1_interval_steps", "path_interval_steps")
+INTERVALS = ("log_images", "snapshot_images", "checkpoint_images")
 
 
 class Step:
@@ -78,18 +84,19 @@ class Step:
         number = images_seen // o.batch
         adversarial = images_seen >= o.adversarial_from_images
         p = logits.softmax(1)
+        seen = math.ceil(len(photos) * o.judged_share)
+        photos_seen, p_seen = photos[:seen], p[:seen]
         self.trained.discriminator.requires_grad_(False)
 
         with self.fabric.autocast():
             w = e(photos)
             redrawn = g.synthesis(g.style(w, self.hide(p, draw)), draw)
-            losses = self.reconstruction(photos, redrawn, w, logits)
+            rise = min(1.0, images_seen / max(1, o.warmup_images))
+            losses = self.reconstruction(photos, redrawn, w, logits, rise=rise)
+            fakes = redrawn[:seen]
             if adversarial:
-                seen = math.ceil(len(photos) * o.judged_share)
-                photos_seen, p_seen = photos[:seen], p[:seen]
-                drawn = round(seen * o.noise_share)
-                fakes = torch.cat([self.from_noise(p_seen[:drawn], draw), redrawn[drawn:seen]])
-                verdict = self.trained.discriminator(diff_augment(fakes, draw), p_seen)
+                fakes = self.fakes(fakes, p_seen, draw)
+                verdict = self.trained.discriminator(self.augment(fakes, draw), p_seen)
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
         if adversarial and o.path_weight and number % o.path_interval_steps == 0:
             losses["path"] = o.path_weight * o.path_interval_steps * self.path_penalty(p, draw)
@@ -110,20 +117,26 @@ class Step:
         hidden = torch.rand(len(p), 1, generator=draw, device=p.device) < self.options.hide_p
         return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
 
-    def reconstruction(self, photos: Images, redrawn: Images, w: Latents, logits: Logits) -> Losses:
-        """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E."""
+    def reconstruction(
+        self, photos: Images, redrawn: Images, w: Latents, logits: Logits, *, rise: float = 1.0
+    ) -> Losses:
+        """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E.
+
+        `rise` goes from 0 to 1 during the warm-up [O]: a classifier's gradients on what is not an
+        image yet hold up the reconstruction.
+        """
         o, some = self.options, math.ceil(len(photos) / 4)
         again = self.trained.encoder(redrawn[:some])
         distance, redrawn_logits = self.compare(photos, redrawn)
         return {
             "l1": o.l1_weight * (redrawn - photos).abs().mean(),
-            "perceptual": o.perceptual_weight * distance.mean(),
+            "perceptual": rise * o.perceptual_weight * distance.mean(),
             "w": o.w_weight * (again - w[:some].detach()).abs().mean(),
-            "kl": o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
+            "kl": rise * o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
         }
 
     def compare(self, photos: Images, redrawn: Images) -> tuple[Tensor, Logits]:
-        """Perceptual distance and the classifier's logits, in one pass where one network gives both."""
+        """Perceptual distance and logits, in one pass where the classifier gives both."""
         classifier = self.trained.classifier
         if self.options.perceptual != "classifier":
             some = math.ceil(len(photos) * self.options.kl_share)
@@ -132,6 +145,13 @@ class Step:
         with torch.no_grad():
             wanted = classifier.features(photos)
         return feature_distance(wanted, features), logits
+
+    def fakes(self, redrawn: Images, p: Probabilities, draw: torch.Generator) -> Images:
+        """What D judges: a share from noise, the rest reconstructions."""
+        drawn = round(len(p) * self.options.noise_share)
+        if not drawn:
+            return redrawn
+        return torch.cat([self.from_noise(p[:drawn], draw), redrawn[drawn:]])
 
     def from_noise(self, p: Probabilities, draw: torch.Generator) -> Images:
         """The noise pass: w = M(z), styles mixed, with the batch's own p."""
@@ -155,10 +175,14 @@ class Step:
     ) -> Losses:
         """D's loss and its share of right verdicts; both sides carry the photos' p (trap 2)."""
         with self.fabric.autocast():
-            real = self.trained.discriminator(diff_augment(photos, draw), p)
-            fake = self.trained.discriminator(diff_augment(fakes, draw), p)
+            real = self.trained.discriminator(self.augment(photos, draw), p)
+            fake = self.trained.discriminator(self.augment(fakes, draw), p)
         right = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         return {"d": discriminator_loss(real, fake), "d_right": right}
+
+    def augment(self, images: Images, draw: torch.Generator) -> Images:
+        """What D sees of real and fake images."""
+        return diff_augment(images, draw) if self.options.augment else images
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, as named tensors."""
@@ -205,7 +229,8 @@ class Step:
         for name in names:
             parameters = [p for p in getattr(self.trained, name).parameters() if p.grad is not None]
             average_gradients(self.fabric, parameters)
-            nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            norm = nn.utils.clip_grad_norm_(parameters, self.options.clip)
+            self.finite &= norm.isfinite()  # a finite loss can have a gradient that is not
             self.optimisers[name].step()
 
     @torch.no_grad()
@@ -216,7 +241,7 @@ class Step:
         for name in ("generator", "encoder"):
             ours = list(getattr(self.average, name).parameters())
             theirs = list(getattr(self.trained, name).parameters())
-            torch._foreach_lerp_(ours, theirs, 1 - keep)
+            torch._foreach_lerp_(ours, theirs, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         self.average.generator.mapping.mean_w.copy_(self.trained.generator.mapping.mean_w)
         # D is no part of an explanation but of its checks: the newest one serves
         for own, new in zip(
@@ -225,6 +250,44 @@ class Step:
             strict=True,
         ):
             own.copy_(new)
+
+
+class Tally:
+    """Losses and time since the last log line."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.steps, self.began = 0, time.monotonic()
+
+    def add(self, losses: Losses) -> None:
+        """Count one step; nothing is read back from the device yet."""
+        self.steps += 1
+        for name, value in losses.items():
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+
+    def means(self) -> dict[str, float]:
+        """Mean over all steps; what is not taken in each step counts as zero in the others."""
+        return {name: float(total) / self.steps for name, total in self.totals.items()}
+
+    def seconds(self) -> float:
+        """Since the last line was done."""
+        return time.monotonic() - self.began
+
+
+def check(options: SimpleNamespace) -> None:
+    """Refuse options that make no sense, in one line.
+
+    Raises:
+        ValueError: a count below 1, or a share that is none.
+    """
+    for name in (*COUNTS, *INTERVALS):
+        if (value := getattr(options, name)) < 1:
+            raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
+    for name in (*SHARES, *PARTS):
+        value = getattr(options, name)
+        if not 0 <= value <= 1 or (name in PARTS and not value):
+            wanted = "above 0 and at most 1" if name in PARTS else "from 0 to 1"
+            raise ValueError(f"{name} is {value}; wanted a share {wanted}, change it")
 
 
 def _adam(network: nn.Module, rate: float, *, betas: tuple[float, float]) -> torch.optim.Adam:

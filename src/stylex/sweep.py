@@ -1,4 +1,4 @@
-"""AttFind's effects, sooner: the numbers of `attfind.one_by_one`, with the unchanged part drawn once.
+"""AttFind's effects, sooner: `attfind.one_by_one` with the unchanged part drawn once.
 
 All perturbations of one image share every feature before the layer they touch. So the order is
 image, layer, coordinates, and only the layers from the touched one on are drawn again.
@@ -15,7 +15,7 @@ from stylex.shapes import Bounds, Effects, Images, Logits, Styles
 Classify = Callable[[Images], Logits]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure(
     synthesis: Synthesis,
     classify: Classify,
@@ -34,7 +34,7 @@ def measure(
         styles: `[n, s]` of the search images.
         bounds: `[2, s]` their range.
         strength: 1 lands on the bound.
-        batch: perturbations drawn at once.
+        batch: perturbations drawn at once, two or more; the numbers do not depend on it.
         progress: called with the number of images done.
 
     Returns:
@@ -46,7 +46,8 @@ def measure(
     for n, row in enumerate(styles.split(1)):
         first = 0
         for layer, drawing in enumerate(synthesis.stages(row)):
-            for part in torch.arange(first, first + widths[layer]).split(batch // 2):
+            its = torch.arange(first, first + widths[layer], device=row.device)
+            for part in its.split(max(1, batch // 2)):
                 moved, where = perturbed(row, part, bounds, strength)
                 if len(where):
                     logits = _finish(synthesis, classify, drawing, layer, moved)
@@ -60,17 +61,16 @@ def measure(
 def perturbed(
     row: Styles, coordinates: Tensor, bounds: Bounds, strength: float
 ) -> tuple[Styles, Tensor]:
-    """Both moves of each coordinate of one image, those of no length left out.
+    """Both moves of each coordinate of one image; what would stand still is left out.
 
     Returns:
         Styles `[m, s]`, and for each its place `2 * index + direction` among the moves.
     """
-    here = row[0, coordinates]
-    steps = (strength * (bounds[:, coordinates] - here)).T.flatten()  # low, high of the first, ...
-    where = steps.nonzero().flatten()
+    here = row[0, coordinates][:, None]
+    goals = here + strength * (bounds[:, coordinates].T - here)  # as `stylespace.shift`
+    where = (goals != here).flatten().nonzero().flatten()
     moved = row.repeat(len(where), 1)
-    at = torch.arange(len(where)), coordinates[where // 2]
-    moved[at] = here[where // 2] + steps[where]
+    moved.scatter_(1, coordinates[where // 2, None], goals.flatten()[where, None])
     return moved, where
 
 

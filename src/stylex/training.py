@@ -1,7 +1,5 @@
 """Training: photos and a classifier in, a run directory out. The step itself is in `step`."""
 
-import time
-from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,20 +10,21 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stylex import health, metrics, pictures, runs
+from stylex import health, pictures, runs
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet, Sampler, read_splits
-from stylex.looking import contact_rows, evaluate, measure
+from stylex.looking import evaluate, spread, watch
 from stylex.losses import Perceptual, perceptual_distance
-from stylex.model import StylEx, in_batches
+from stylex.model import StylEx
 from stylex.parallel import Precision, start
 from stylex.runs import Run
 from stylex.shapes import Images
-from stylex.step import Step
+from stylex.step import INTERVALS, Step, Tally, check
 
 MOST_RECOVERIES = 3  # from not-a-number, each from the last checkpoint with other random draws
+STATE = ("images_seen", "attempt", "seconds", "history", "recoveries")  # of a checkpoint
 WATCHED = 256  # search images measured at a snapshot; test images are kept for the end
-MAY_CHANGE = {"total_images", "log_images", "snapshot_images", "checkpoint_images", "device"}
+MAY_CHANGE = {"total_images", *INTERVALS, "device"}
 
 
 def train(
@@ -44,21 +43,22 @@ def train(
     judged_share: float = 0.5,
     noise_share: float = 0.5,
     mixing: float = 0.5,
-    l1_weight: float = 1.0,
+    warmup_images: int | None = None,
+    l1_weight: float = 3.0,
     perceptual: Perceptual = "lpips",
     perceptual_weight: float = 1.0,
     w_weight: float = 0.1,
     kl_weight: float = 1.0,
     kl_share: float = 1.0,
-    adversarial_weight: float = 0.05,
+    adversarial_weight: float = 0.1,
     adversarial_from_images: int | None = None,
     r1_gamma: float = 0.1,
     r1_interval_steps: int = 16,
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
     augment: bool = True,
-    rate: float = 0.002,
-    encoder_rate: float = 0.0004,
+    rate: float = 0.005,
+    encoder_rate: float = 0.0025,
     discriminator_rate: float = 0.002,
     clip: float = 2.0,
     ema_images: int = 10_000,
@@ -87,6 +87,8 @@ def train(
         judged_share: share of each batch that D sees: it costs most and learns soonest.
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
         mixing: share of the noise images that change w between two layers.
+        warmup_images: images over which the perceptual and the KL weight rise from 0; a fifth of
+            the total by default. At full weight from the start they hold up the reconstruction.
         l1_weight: weight of |x' - x|.
         perceptual: lpips (squeeze), classifier (features of the explained one) or none.
         perceptual_weight: its weight (the paper's: 0.1 of LPIPS).
@@ -94,7 +96,7 @@ def train(
         kl_weight: weight of KL(C(x) || C(x')).
         kl_share: share of each batch whose KL is taken; lower it where the classifier is slow.
         adversarial_weight: weight of the generator's adversarial loss (the paper's: 1).
-        adversarial_from_images: images seen before D and the noise pass begin; a fifth by default.
+        adversarial_from_images: images seen before D and the noise pass begin; two fifths by default.
         r1_gamma: R1 weight of D.
         r1_interval_steps: steps between R1 penalties.
         path_weight: weight of path-length regularisation; 0 leaves it out.
@@ -117,17 +119,17 @@ def train(
 
     Raises:
         FileNotFoundError: there is no such data.
-        ValueError: no usable image, wrong options, or a run that was begun with others.
+        ValueError: too few usable images, wrong options, a run that was begun with others, or
+            losses that are no numbers again and again.
     """
     settings = {k: v for k, v in locals().items() if k not in ("data", "classifier", "run")}
+    check(SimpleNamespace(**settings))
     fabric = start(device=device, precision=precision)
     classifier.to(fabric.device)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group, seed=seed)
     settings["channels"] = splits["train"].channels
-    if adversarial_from_images is None:
-        settings["adversarial_from_images"] = total_images // 5
     files = Run(run)
-    begin(files, data, splits, classifier, settings)
+    settings = begin(files, data, splits, classifier, settings)
     training = Training(fabric, files, classifier, splits, SimpleNamespace(**settings))
     training.resume()
     training.loop()
@@ -140,26 +142,39 @@ def begin(
     splits: dict[str, ImageSet],
     classifier: Classifier,
     settings: dict[str, Any],
-) -> None:
+) -> dict[str, Any]:
     """Write `run.json`, or check that a run that was begun is going on with the same things.
 
+    A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
+
+    Returns:
+        The settings; the share of the training without D is the one that the run was begun with.
+
     Raises:
-        ValueError: data, classifier or an option is another than the run was begun with.
+        ValueError: data, classifier or an option is another than the run was begun with, or a
+            split is empty.
     """
+    counts = {name: len(split) for name, split in splits.items()}
+    if not all(counts.values()):
+        raise ValueError(f"{data} splits into {counts}; give at least three images or groups")
+    begun = files.saved() or files.model.is_file()
+    old = runs.read_json(Run.open(files.path).about) if begun else {}
+    for name, fifths in (("warmup_images", 1), ("adversarial_from_images", 2)):
+        if settings[name] is None:
+            share = {name: fifths * settings["total_images"] // 5}
+            settings = settings | {name: old.get("settings", share)[name]}
     about = {
         "version": runs.VERSION,
         "created": runs.now(),
         "machine": runs.machine(),
         "stylex": runs.stylex_version(),
-        "seed": settings["seed"],
-        "resolution": settings["resolution"],
-        "channels": settings["channels"],
+        **{name: settings[name] for name in ("seed", "resolution", "channels")},
         "classes": list(classifier.classes),
         "classifier": {"hash": classifier.hash},
         "data": {
             "source": str(data),
             "hash": splits["train"].hash,
-            "counts": {name: len(split) for name, split in splits.items()},
+            "counts": counts,
             "skipped": [name for split in splits.values() for name in split.skipped],
         },
         "settings": settings,
@@ -167,11 +182,12 @@ def begin(
         "hours": 0.0,
         "finished": None,
     }
-    if files.about.is_file():
-        _check_same(about, runs.read_json(Run.open(files.path).about), files)
-        return
+    if old:
+        _check_same(about, old, files)
+        return settings
     about["classifier"] = remember(classifier, files.path)
     runs.write_json(files.about, about)
+    return settings
 
 
 def _check_same(new: dict[str, Any], old: dict[str, Any], files: Run) -> None:
@@ -181,12 +197,12 @@ def _check_same(new: dict[str, Any], old: dict[str, Any], files: Run) -> None:
                 f"the {name} changed since {files.path} was begun (hash {new[part]['hash'][:12]}, "
                 f"was {old[part]['hash'][:12]}); give the same, or another --run"
             )
-    fixed = {k: v for k, v in old["settings"].items() if k not in MAY_CHANGE}
-    for option, value in fixed.items():
-        if new["settings"][option] != value:
+    for option, value in old["settings"].items():
+        now = new["settings"].get(option)
+        if now != value and option not in MAY_CHANGE:
             raise ValueError(
-                f"{files.path} was begun with {option} {value}, now it is "
-                f"{new['settings'][option]}; give the same, or another --run"
+                f"{files.path} was begun with {option} {value}, now it is {now}; "
+                "give the same, or another --run"
             )
 
 
@@ -201,58 +217,52 @@ class Training:
         splits: dict[str, ImageSet],
         options: SimpleNamespace,
     ):
-        self.fabric, self.files, self.splits, self.options = fabric, files, splits, options
-        self.console = Console(quiet=not fabric.is_global_zero, soft_wrap=True, highlight=False)
+        self.fabric, self.files, self.classifier = fabric, files, classifier
+        self.splits, self.options = splits, options
+        quiet = not fabric.is_global_zero
+        self.console = Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False)
         self.images_seen, self.attempt, self.seconds = 0, 0, 0.0
-        shape = {"channels": options.channels, "width": options.width, "seed": options.seed}
-        trained, average = (
-            StylEx(classifier, resolution=options.resolution, **shape) for _ in range(2)
-        )
-        self.distance = perceptual_distance(options.perceptual, classifier)
-        self.step = Step(fabric, trained, average, self.distance, options)
-        photos = splits["train"]
-        self.logits = torch.stack([self._all_logits(photos, flip) for flip in (False, True)])
-        for network in (trained, average):
-            network.mean_p.copy_(self.logits[0].softmax(1).mean(0))
-        self.sampler = Sampler(
-            len(photos),
-            batch=options.batch,
-            seed=options.seed,
-            rank=fabric.global_rank,
-            ranks=fabric.world_size,
-        )
         self.history: list[dict[str, float]] = []
+        self.recoveries: list[dict[str, str]] = []  # findings for the next snapshot
+        self.distance = perceptual_distance(options.perceptual, classifier)
+        photos = splits["train"]
+        ways = (False, True) if options.flips else (False,)
+        self.logits = torch.stack([self._all_logits(photos, flip) for flip in ways])
+        self.step = self._first_step()
+        ranks = {"rank": fabric.global_rank, "ranks": fabric.world_size}
+        self.sampler = Sampler(len(photos), batch=options.batch, seed=options.seed, **ranks)
 
     def loop(self) -> None:
         """Train to the end."""
-        o, totals, since = self.options, defaultdict(float), 0
-        clock = time.monotonic()
-        while self.images_seen < o.total_images:
+        tally = Tally()
+        while self.images_seen < self.options.total_images:
             photos, logits = self.batch()
             losses = self.step(photos, logits, images_seen=self.images_seen, attempt=self.attempt)
-            before, self.images_seen = self.images_seen, self.images_seen + o.batch
-            for name, value in losses.items():
-                totals[name] = totals[name] + value
-            since += 1
-            ends = self.images_seen >= o.total_images
-            due = {
-                name: ends or self.images_seen // every > before // every
-                for name, every in vars(o).items()
-                if name in ("log_images", "snapshot_images", "checkpoint_images")
-            }
-            if not any(due.values()):
+            self.images_seen += self.options.batch
+            tally.add(losses)
+            if not (due := self.due()):
                 continue
-            if not self.step.finite:
+            if self.step.finite:
+                self.write(tally, due)
+            else:
                 self.go_back()
-                totals, since, clock = defaultdict(float), 0, time.monotonic()
-                continue
-            rate = since * o.batch / (time.monotonic() - clock)
-            self.seconds += time.monotonic() - clock
-            means = {name: float(value) / since for name, value in totals.items()}
-            self.log(means, rate, snapshot=due["snapshot_images"])
-            if due["checkpoint_images"]:
-                self.save()
-            totals, since, clock = defaultdict(float), 0, time.monotonic()
+            tally = Tally()
+
+    def due(self) -> set[str]:
+        """The intervals that ended with the last step; all of them at the end."""
+        now, before = self.images_seen, self.images_seen - self.options.batch
+        ends = now >= self.options.total_images
+        lengths = {name: getattr(self.options, name) for name in INTERVALS}
+        return {name for name, n in lengths.items() if ends or now // n > before // n}
+
+    def write(self, tally: Tally, due: set[str]) -> None:
+        """A log line whatever is due, so that a resumed run takes its means over the same steps."""
+        seconds = tally.seconds()
+        self.seconds += seconds
+        rate = tally.steps * self.options.batch / seconds
+        self.log(tally.means(), rate, snapshot="snapshot_images" in due)
+        if "checkpoint_images" in due:
+            self.save()
 
     def batch(self) -> tuple[Images, Tensor]:
         """The next photos with the classifier's logits of them, mirrored or not (trap 2)."""
@@ -277,34 +287,28 @@ class Training:
         left = (self.options.total_images - self.images_seen) / rate / 60
         text = f"{self.images_seen:>9,} images  {rate:5.0f}/s  {left:4.0f} min left"
         text += "".join(f"  {name} {value:.3f}" for name, value in losses.items())
-        self.console.print(text, highlight=False)
+        self.console.print(text)
         if snapshot:
-            line["measures"] = self.look() | {
-                name: losses[name] for name in ("d_right",) if name in losses
-            }
+            judged = {"d_right": losses["d_right"]} if "d_right" in losses else {}
+            line["measures"] = self.look() | judged
             self.history.append(line["measures"])
-            findings = health.check(self.history)
-            line["health"] = [finding._asdict() for finding in findings]
-            for finding in findings:
-                self.console.print(f"  {finding.name}: {finding.says}; {finding.advice}")
+            findings = [finding._asdict() for finding in health.check(self.history)]
+            line["health"], self.recoveries = self.recoveries + findings, []
+            for finding in line["health"]:
+                self.console.print("  {name}: {says}; {advice}".format(**finding))
         if self.fabric.is_global_zero:
             runs.append_line(self.files.log, line)
 
     @torch.no_grad()
     def look(self) -> dict[str, float]:
         """Measure the averaged networks on search images and draw the contact sheet."""
-        model, photos = self.step.average, self.splits["search"]
-        photos = photos.batch(torch.arange(min(WATCHED, len(photos)))).to(self.fabric.device)
-        logits = in_batches(model.classifier, photos)
-        measures = measure(model, photos, logits)
-        redrawn = in_batches(model.reconstruct, photos)
-        measures["perceptual"] = in_batches(self.distance, photos, redrawn).mean().item()
-        mean_photo = photos.mean(0, keepdim=True).expand_as(photos)
-        measures["l1_mean_image"] = metrics.l1(photos, mean_photo).mean().item()
-        rows = contact_rows(model, photos, logits, seed=self.options.seed)
-        if self.images_seen > self.options.adversarial_from_images:
-            measures["diversity"] = metrics.diversity(rows["noise samples"])
-            measures["diversity_photos"] = metrics.diversity(rows["photo"])
+        photos = self.splits["search"]
+        photos = photos.batch(spread(len(photos), WATCHED)).to(self.fabric.device)
+        measures, rows = watch(self.step.average, photos, self.distance, seed=self.options.seed)
+        if (
+            self.images_seen <= self.options.adversarial_from_images
+        ):  # nothing learnt from noise yet
+            measures = {k: v for k, v in measures.items() if not k.startswith("diversity")}
         if self.fabric.is_global_zero:
             picture = pictures.sheet(list(rows.values()), list(rows))
             pictures.save(picture, self.files.sheet(self.images_seen))
@@ -316,65 +320,69 @@ class Training:
             return
         with self.files.new_checkpoint(self.images_seen) as folder:
             save_file(self.step.state(), runs.tensors_file(folder))
-            state = {
-                "images_seen": self.images_seen,
-                "attempt": self.attempt,
-                "seconds": self.seconds,
-                "history": self.history,
-            }
+            state = {name: getattr(self, name) for name in STATE}
             runs.write_json(runs.state_file(folder), state)
         self.step.average.save(self.files.path)
         self._tell(finished=None)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        saved = self.files.saved()
-        if not saved:
-            self.console.print(f"training {self.files.path}: {self._plan()}", highlight=False)
-            return
-        state = runs.read_json(runs.state_file(saved[-1]))
-        self.step.load_state(load_file(runs.tensors_file(saved[-1])))
-        self.images_seen, self.seconds = state["images_seen"], state["seconds"]
-        self.attempt, self.history = max(self.attempt, state["attempt"]), state["history"]
+        """Go on from the newest checkpoint, or from the start."""
+        saved, attempt = self.files.saved(), self.attempt
+        if saved:
+            self.step.load_state(load_file(runs.tensors_file(saved[-1])))
+            vars(self).update(runs.read_json(runs.state_file(saved[-1])))
+        elif self.images_seen:
+            self.step, self.images_seen, self.seconds = self._first_step(), 0, 0.0
+            self.history, self.recoveries = [], []
+        self.attempt = max(self.attempt, attempt)
         self.sampler.seek(self.images_seen)
         if self.fabric.is_global_zero:
             runs.keep_lines(self.files.log, self.images_seen)
-        self.console.print(f"going on at {self.images_seen:,} images: {self._plan()}")
+        does = f"going on at {self.images_seen:,} images" if saved else "training"
+        self.console.print(f"{does}, {self.files.path}: {self._plan()}")
 
     def go_back(self) -> None:
-        """After a not-a-number: the last checkpoint again, with other random draws.
+        """After a not-a-number: the last good state again, with other random draws.
 
         Raises:
-            ValueError: it has happened too often, or before the first checkpoint.
+            ValueError: it has happened too often.
         """
+        advice = "begin another --run with a lower --rate or with --precision fp32"
+        at = f"the losses were no numbers at {self.images_seen:,} images"
         self.attempt += 1
-        if self.attempt > MOST_RECOVERIES or not self.files.saved():
-            raise ValueError(
-                f"the losses are not numbers after {self.images_seen:,} images, "
-                f"for the {self.attempt}. time; lower --rate or --adversarial-weight, or give "
-                "--precision fp32"
-            )
-        self.console.print(
-            f"not-a-number at {self.images_seen:,} images: going back ({self.attempt} of "
-            f"{MOST_RECOVERIES})"
-        )
+        if self.attempt > MOST_RECOVERIES:
+            raise ValueError(f"{at}, after going back {MOST_RECOVERIES} times; {advice}")
+        says = f"{at}, so training went back ({self.attempt} of {MOST_RECOVERIES})"
+        self.console.print(f"not a number: {says}")
         self.resume()
+        finding = health.Finding("not a number", says, f"if it comes again, {advice}")
+        self.recoveries.append(finding._asdict())
 
     @torch.no_grad()
     def finish(self) -> StylEx:
         """Measure on the test images and hand over the model."""
-        model = self.step.average
-        if self.fabric.is_global_zero:
+        model, about = self.step.average, runs.read_json(self.files.about)
+        finished = about["finished"] and about["images_seen"] == self.images_seen
+        if self.fabric.is_global_zero and not finished:
             written = evaluate(model, self.splits, self.distance, self.options.perceptual)
             runs.write_json(self.files.metrics, written)
             model.save(self.files.path)
             self._tell(finished=runs.now())
         return model
 
+    def _first_step(self) -> Step:
+        """Networks as the seed gives them."""
+        o, mean_p = self.options, self.logits[0].softmax(1).mean(0)
+        shape = {"resolution": o.resolution, "channels": o.channels, "width": o.width}
+        trained, average = (StylEx(self.classifier, seed=o.seed, **shape) for _ in range(2))
+        for network in (trained, average):
+            network.mean_p.copy_(mean_p)
+        return Step(self.fabric, trained, average, self.distance, o)
+
     def _tell(self, finished: str | None) -> None:
         about = runs.read_json(self.files.about)
-        about |= {"images_seen": self.images_seen, "hours": self.seconds / 3600}
-        about |= {"finished": finished}
+        hours = self.seconds / 3600
+        about |= {"images_seen": self.images_seen, "hours": hours, "finished": finished}
         about["settings"] |= {k: v for k, v in vars(self.options).items() if k in MAY_CHANGE}
         runs.write_json(self.files.about, about)
 
@@ -388,6 +396,6 @@ class Training:
 
     @torch.no_grad()
     def _all_logits(self, photos: ImageSet, flip: bool) -> Tensor:
-        classifier, device = self.step.trained.classifier, self.fabric.device
-        parts = [photos.batch(i).to(device) for i in torch.arange(len(photos)).split(256)]
-        return torch.cat([classifier(part.flip(3) if flip else part) for part in parts]).cpu()
+        parts = (photos.batch(i) for i in torch.arange(len(photos)).split(256))
+        turned = ((part.flip(3) if flip else part).to(self.fabric.device) for part in parts)
+        return torch.cat([self.classifier(part).cpu() for part in turned])

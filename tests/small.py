@@ -1,0 +1,108 @@
+"""Small models that several tests share: one in closed form, one with real but tiny networks."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stylex import attfind, runs
+from stylex.classifier import Classifier
+from stylex.model import StylEx
+from stylex.stylespace import Layout, bounds
+
+SIDE = 32
+QUARTERS = Layout(widths=(2, 2), resolutions=(16, 32))
+FLOORS = {"own": 0.9, "mean_w": 0.6, "other_w": 0.6, "swapped_p": 0.5, "mean_p": 0.8, "chance": 0.5}
+
+
+class Weighing(nn.Module):
+    """Logits: the mean grays of the four quarters of an image, times `weights`, plus `margin`."""
+
+    def __init__(self, weights: Tensor, margin: Tensor):
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.register_buffer("margin", margin)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[n, c, h, w]` in [-1, 1] to logits."""
+        grays = functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+        return grays @ self.weights + self.margin
+
+
+def weighing(weights: list[list[float]], margin: list[float], classes=("no", "yes")) -> Classifier:
+    """A classifier whose logits can be added up by hand."""
+    model = Weighing(torch.tensor(weights), torch.tensor(margin))
+    return Classifier(model, classes, size=SIDE)
+
+
+class Quarters(StylEx):
+    """A StylEx in closed form: style j is the gray of quarter j, plus an `error` of the encoder."""
+
+    def __init__(self, classifier: Classifier, error: float = 0.0):
+        super().__init__(classifier, resolution=SIDE, width=0.0625)
+        self.error = error
+        self.eval().requires_grad_(False)
+
+    @property
+    def layout(self) -> Layout:
+        """Four coordinates in two layers."""
+        return QUARTERS
+
+    def styles(self, images: Tensor) -> Tensor:
+        """The grays of the quarters, each wrong by the error."""
+        return functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1) + self.error
+
+    def synthesize(self, styles: Tensor) -> Tensor:
+        """Four gray quarters."""
+        gray = styles.view(-1, 1, 2, 2).clamp(-1, 1)
+        return functional.interpolate(gray, size=(SIDE, SIDE)).expand(-1, 3, -1, -1)
+
+
+def searched(model: Quarters, grays: list[list[float]], **options) -> attfind.Search:
+    """AttFind by its definition, over images of the given grays."""
+    styles = torch.tensor(grays)
+    low_high = bounds(styles)
+    strength = options.get("strength", 1.0)
+    measured = attfind.one_by_one(model.score, styles, low_high, coordinates=4, strength=strength)
+    given = {"classes": model.classes, "bounds": low_high, "styles": styles}
+    return attfind.find(*measured, QUARTERS, **given, **options)
+
+
+def flat(grays: list[float]) -> Tensor:
+    """One photo `[1, 3, 32, 32]` of four gray quarters."""
+    return functional.interpolate(torch.tensor(grays).view(1, 1, 2, 2), size=(SIDE, SIDE)).expand(
+        -1, 3, -1, -1
+    )
+
+
+def tiny(classifier: Classifier, *, seed: int = 0, width: float = 0.0625) -> StylEx:
+    """Real networks, untrained, with noise that shows."""
+    model = StylEx(classifier, resolution=SIDE, width=width, seed=seed)
+    for conv in model.generator.synthesis.convs:
+        conv.noise_strength.data.fill_(0.1)
+    return model.eval().requires_grad_(False)
+
+
+def begun(path: Path, model: StylEx, **metrics) -> Path:
+    """A run directory with the least that explaining and reporting read."""
+    about = {
+        "version": runs.VERSION,
+        "created": runs.now(),
+        "machine": "a machine",
+        "stylex": "0",
+        "seed": 0,
+        "resolution": model.resolution,
+        "channels": model.channels,
+        "classes": list(model.classes),
+        "classifier": {"source": "python object", "hash": model.classifier.hash, "kind": "object"},
+        "data": {"source": "photos", "hash": "0" * 64, "counts": {}, "skipped": []},
+        "settings": {"perceptual": "none", "width": 0.0625, "group": None},
+        "images_seen": 64,
+        "hours": 0.1,
+        "finished": runs.now(),
+    }
+    runs.write_json(runs.Run(path).about, about)
+    measured = {"images": 4, "split": "test", "agreement": FLOORS, "reconstruction": {"l1": 0.1}}
+    runs.write_json(runs.Run(path).metrics, measured | metrics)
+    return path

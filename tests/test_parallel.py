@@ -1,0 +1,135 @@
+"""Ranks: nothing to do on one; on two, the mean of the gradients, by the launch of torchrun."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from lightning.fabric import Fabric
+
+from stylex import parallel
+from stylex.parallel import average_gradients
+
+# Each place of each gradient has its own number, times rank + 1; one parameter has none.
+# Importing is the slow part, so the second rank is a copy of the first.
+RANKS = """
+import os, sys
+import torch
+from stylex.parallel import average_gradients, start
+
+child = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if child else "1"
+fabric = start(device="cpu", precision="fp32")
+assert (fabric.world_size, fabric.global_rank) == (2, 0 if child else 1), fabric.world_size
+shapes = [(2, 3), (4,), (2, 3, 2, 2), ()]
+parameters = [torch.zeros(shape) for shape in shapes]
+numbers = [torch.arange(float(p.numel())).view(p.shape) + p.ndim for p in parameters[:3]]
+for parameter, number in zip(parameters, numbers):
+    parameter.grad = number * (fabric.global_rank + 1)
+parameters[2].grad = parameters[2].grad.contiguous(memory_format=torch.channels_last)
+average_gradients(fabric, parameters)
+for parameter, number in zip(parameters, numbers):
+    torch.testing.assert_close(parameter.grad, number * 1.5)
+assert parameters[3].grad is None
+os.write(1, b"RANK %d IS RIGHT;" % fabric.global_rank)
+sys.exit(os.waitpid(child, 0)[1] if child else 0)
+"""
+
+
+@pytest.fixture
+def _denormals() -> Iterator[None]:
+    """`start` changes how the whole process counts."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_one_rank_leaves_gradients_alone():
+    """The very tensors, untouched."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    parameter = torch.zeros(3)
+    parameter.grad = torch.tensor([1.0, float("inf"), 3.0])
+    kept, pointer = parameter.grad.clone(), parameter.grad.data_ptr()
+    average_gradients(fabric, [parameter, torch.zeros(2)])
+    assert torch.equal(parameter.grad, kept)
+    assert parameter.grad.data_ptr() == pointer
+    average_gradients(fabric, [])
+
+
+def test_two_ranks_get_the_mean():
+    """Two processes over gloo, started as torchrun starts them."""
+    torchrun = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    both = subprocess.Popen(
+        [sys.executable, "-c", RANKS],
+        env={**os.environ, **torchrun},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = both.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(both.pid, signal.SIGKILL)
+    assert both.returncode == 0, said[-3000:]
+    assert "RANK 0 IS RIGHT;" in said
+    assert "RANK 1 IS RIGHT;" in said
+
+
+@pytest.mark.usefixtures("_denormals")
+def test_alone_there_is_one_rank():
+    """Without torchrun."""
+    fabric = parallel.start(device="cpu", precision="fp32")
+    assert (fabric.world_size, fabric.global_rank, fabric.device.type) == (1, 0, "cpu")
+
+
+@pytest.mark.usefixtures("_denormals")
+def test_precision_is_what_was_asked(monkeypatch):
+    """ "auto" takes bf16 only where the machine multiplies it natively."""
+    for native, asked, expected in (
+        (True, "auto", torch.bfloat16),
+        (False, "auto", torch.float32),
+        (False, "bf16", torch.bfloat16),
+        (True, "fp32", torch.float32),
+    ):
+        monkeypatch.setattr(parallel, "native_bf16", lambda _device, native=native: native)
+        fabric = parallel.start(device="cpu", precision=asked)
+        with fabric.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({}, False),
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+    ],
+)
+def test_native_bf16_of_a_cpu(capabilities, native, monkeypatch):
+    """By what the processor says of itself; an older torch says nothing."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert parallel.native_bf16("cpu") is native
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert parallel.native_bf16("cpu") is False

@@ -1,0 +1,644 @@
+"""The loop around the step: what is written when, and that neither a kill nor a NaN changes it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stylex import data, looking, pictures, runs, step, training
+from stylex.classifier import Classifier, load_classifier, save_classifier
+from stylex.losses import generator_loss
+from stylex.model import StylEx
+from stylex.runs import Run
+from stylex.smallnet import SmallNet
+from stylex.synthetic import draw_factors, render
+
+SPLITS = {"train": 24, "search": 10, "test": 8}
+# 12 steps: the noise pass and D begin with the fifth, a checkpoint stands before it and after
+OPTIONS: dict[str, Any] = {
+    "resolution": 32,
+    "width": 0.125,
+    "total_images": 48,
+    "batch": 4,
+    "flips": True,
+    "judged_share": 1.0,
+    "perceptual": "classifier",
+    "adversarial_from_images": 20,
+    "r1_interval_steps": 2,
+    "path_weight": 2.0,
+    "path_interval_steps": 3,
+    "log_images": 8,
+    "snapshot_images": 32,
+    "checkpoint_images": 16,
+    "device": "cpu",
+    "precision": "fp32",
+}
+QUICK = {"total_images": 8, "adversarial_from_images": 0, "log_images": 4, "checkpoint_images": 4}
+
+
+def draw_photos(folder: Path, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> Path:
+    """Drawn images as PNG files in folders of the three splits."""
+    images = render(draw_factors(sum(SPLITS.values()), torch.Generator().manual_seed(0)))
+    sides = [side for side, count in SPLITS.items() for _ in range(count)]
+    for number, (side, image) in enumerate(zip(sides, images, strict=True)):
+        picture = pictures.to_picture(image).convert(mode).resize(size, Image.Resampling.BICUBIC)
+        pictures.save(picture, folder / side / f"{number:02d}.png")
+    return folder
+
+
+def make_classifier(channels: int = 3, classes: str = "ab", seed: int = 0) -> Classifier:
+    """A SmallNet of random weights whose logits spread over the drawn images."""
+    network = SmallNet(channels, len(classes), resolution=32, width=16)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    classifier = Classifier(network, tuple(classes), size=32, channels=channels)
+    images = render(draw_factors(64, generator))
+    with torch.no_grad():
+        network.head.weight.mul_(2 / classifier(images).std())
+        network.head.bias.sub_(classifier(images).mean(0))
+    return classifier
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images that most runs here are trained on."""
+    return draw_photos(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
+    """A run that nothing disturbed."""
+    run = Run(tmp_path_factory.mktemp("straight"))
+    training.train(photos, make_classifier(), run=run.path, **OPTIONS)
+    return run
+
+
+def finish(photos: Path, run: Path, **changed: Any) -> StylEx:
+    """The same command as that of the straight run, or nearly."""
+    return training.train(photos, make_classifier(), run=run, **OPTIONS | changed)
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    """The log without what a clock says."""
+    found = runs.read_lines(run.log)
+    return [{k: v for k, v in x.items() if "second" not in k} for x in found]
+
+
+def tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint."""
+    return load_file(runs.tensors_file(checkpoint))
+
+
+def different(one: dict[str, Tensor], two: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are not equal bit for bit."""
+    assert one.keys() == two.keys()
+    return [name for name in one if not torch.equal(one[name], two[name])]
+
+
+def assert_same(run: Run, other: Run) -> None:
+    """Both directories say the same, bit for bit; only clocks may differ."""
+    assert [path.name for path in run.saved()] == [path.name for path in other.saved()]
+    for mine, theirs in zip(run.saved(), other.saved(), strict=True):
+        assert different(tensors(mine), tensors(theirs)) == []
+    assert different(load_file(run.model), load_file(other.model)) == []
+    assert lines(run) == lines(other)
+    assert runs.read_json(run.metrics) == runs.read_json(other.metrics)
+    sheets, others = ({p.name: p.read_bytes() for p in r.sheets.iterdir()} for r in (run, other))
+    assert sheets == others
+
+
+def error_of(call: Callable[[], Any]) -> str:
+    """The ValueError of a call, which must be one line."""
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- what a run writes ---------------------------------------------------------------------------
+
+
+def test_a_run_writes_at_its_intervals(straight: Run):
+    """Log lines, sheets and checkpoints stand at the images asked for; two checkpoints are kept."""
+    log = lines(straight)
+    assert [line["images_seen"] for line in log] == [8, 16, 24, 32, 40, 48]
+    assert [line["images_seen"] for line in log if "measures" in line] == [32, 48]
+    assert sorted(p.name for p in straight.sheets.iterdir()) == ["000000032.png", "000000048.png"]
+    assert [path.name for path in straight.saved()] == ["000000032", "000000048"]
+    assert [p.name for p in straight.checkpoints.iterdir() if p.name.endswith(".partial")] == []
+
+
+def test_losses_appear_when_their_part_begins(straight: Run):
+    """D and the noise pass begin with the sixth step; reconstruction and KL are there from the first."""
+    log = {line["images_seen"]: line["losses"] for line in lines(straight)}
+    assert set(log[16]) == {"l1", "perceptual", "w", "kl"}
+    assert set(log[24]) >= {"l1", "perceptual", "w", "kl", "adversarial", "d", "d_right"}
+    assert "r1" in log[32]
+    assert "path" in log[32]
+    assert all(map(lambda value: value == value, log[48].values()))
+
+
+def test_health_and_measures_are_logged(straight: Run):
+    """Health is in words with an advice; agreement stands with every floor."""
+    line = next(line for line in lines(straight) if "health" in line)
+    names = [finding["name"] for finding in line["health"]]
+    assert "stuck on the mean image" in names
+    assert all(set(finding) == {"name", "says", "advice"} for finding in line["health"])
+    floors = {f"agreement_{name}" for name in ("mean_w", "other_w", "swapped_p", "mean_p")}
+    assert floors | {
+        "agreement",
+        "chance",
+        "l1",
+        "l1_mean_image",
+        "perceptual",
+        "diversity",
+    } <= set(line["measures"])
+
+
+def test_run_json_records_what_was_trained(straight: Run, photos: Path):
+    """Every keyword of `train`, data with counts and hash, classifier, how far and when done."""
+    about = runs.read_json(straight.about)
+    keywords = set(training.train.__annotations__) - {"data", "classifier", "run", "return"}
+    assert set(about["settings"]) == keywords
+    assert {k: about["settings"][k] for k in OPTIONS} == OPTIONS
+    assert about["settings"]["channels"] == about["channels"] == 3
+    assert about["data"]["counts"] == SPLITS
+    assert about["data"]["source"] == str(photos)
+    assert about["classifier"]["hash"] == make_classifier().hash
+    assert about["classes"] == ["a", "b"]
+    assert (about["images_seen"], about["version"]) == (48, runs.VERSION)
+    assert about["finished"]
+    assert about["hours"] > 0
+
+
+def test_metrics_are_of_test_images_with_their_floors(straight: Run):
+    """The test split, the mean image, PCA of the train split and four floors of agreement."""
+    metrics = runs.read_json(straight.metrics)
+    assert (metrics["split"], metrics["images"]) == ("test", SPLITS["test"])
+    kinds = {f"{m}{of}" for m in ("l1", "perceptual") for of in ("", "_mean_image", "_pca128")}
+    assert set(metrics["reconstruction"]) == kinds | {"perceptual_kind"}
+    shares = {"own", "mean_w", "other_w", "swapped_p", "mean_p", "chance", "kl"}
+    assert set(metrics["agreement"]) == shares
+    assert len(metrics["logit_std"]) == 2
+
+
+def test_no_training_image_is_measured(photos: Path, tmp_path: Path, monkeypatch):
+    """Snapshots look at all search images and at no other, the end at the test images."""
+    seen: dict[str, list[Tensor]] = {"search": [], "test": []}
+
+    def spy(module: Any, name: str, split: str) -> None:
+        real = getattr(module, name)
+
+        def watched(model: StylEx, images: Tensor, *args: Any, **options: Any) -> Any:
+            seen[split].append(images)
+            return real(model, images, *args, **options)
+
+        monkeypatch.setattr(module, name, watched)
+
+    real_evaluate = training.evaluate
+
+    def evaluated(*args: Any) -> Any:
+        with monkeypatch.context() as inside:
+            real = looking.measure
+            inside.setattr(
+                looking, "measure", lambda m, x, y: (seen["test"].append(x), real(m, x, y))[1]
+            )
+            return real_evaluate(*args)
+
+    spy(training, "watch", "search")
+    monkeypatch.setattr(training, "evaluate", evaluated)
+    finish(photos, tmp_path, **QUICK)
+    splits = data.read_splits(photos, resolution=32)
+    for split, found in seen.items():
+        assert len(found) == 1
+        assert torch.equal(found[0], splits[split].batch(slice(None)))
+
+
+def test_last_model_is_what_train_returns(straight: Run, photos: Path):
+    """The file explains as the object does."""
+    loaded = StylEx.load(straight.path)
+    again = finish(photos, straight.path)
+    images = data.load_images(photos, resolution=32, split="test")
+    assert torch.equal(loaded.reconstruct(images), again.reconstruct(images))
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+def test_a_finished_run_is_left_as_it_is(straight: Run, photos: Path, tmp_path: Path):
+    """The same command again changes nothing: what a search added to the metrics stays."""
+    run = Run(copytree(straight.path, tmp_path / "run"))
+    runs.write_json(run.metrics, runs.read_json(run.metrics) | {"sufficiency10": {"a->b": 1}})
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    finish(photos, run.path)
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+
+
+def test_gray_images_of_odd_sizes_and_three_classes(tmp_path: Path):
+    """Channels are found out, sides are cropped and resized, K is the classifier's."""
+    photos = draw_photos(tmp_path / "data", "L", (45, 37))
+    model = training.train(
+        photos, make_classifier(1, "abc"), run=tmp_path / "run", **OPTIONS | QUICK
+    )
+    assert (model.channels, model.classes) == (1, ("a", "b", "c"))
+    assert runs.read_json(Run(tmp_path / "run").about)["settings"]["channels"] == 1
+    images = data.load_images(photos, resolution=32, channels=1, split="test")
+    drawn = model.reconstruct(images)
+    assert drawn.shape == (SPLITS["test"], 1, 32, 32)
+    assert drawn.isfinite().all()
+
+
+# --- resuming ------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    """Ends a training from inside."""
+
+
+def stop_at(monkeypatch, images_seen: int) -> None:
+    """Let the step that begins there fail."""
+    real = step.Step.__call__
+
+    def call(self: step.Step, *args: Any, **given: Any) -> Any:
+        if given["images_seen"] == images_seen:
+            raise Stop
+        return real(self, *args, **given)
+
+    monkeypatch.setattr(step.Step, "__call__", call)
+
+
+@pytest.mark.parametrize("images_seen", [12, 20, 44])
+def test_a_resumed_run_equals_the_straight_one(
+    straight: Run, photos: Path, tmp_path: Path, monkeypatch, images_seen: int
+):
+    """Bit for bit: before any checkpoint, across the start of D, after the last but one."""
+    with monkeypatch.context() as patched:
+        stop_at(patched, images_seen)
+        with pytest.raises(Stop):
+            finish(photos, tmp_path)
+    finish(photos, tmp_path)
+    assert_same(Run(tmp_path), straight)
+
+
+def test_more_images_go_on_from_the_end(straight: Run, photos: Path, tmp_path: Path):
+    """`total_images` may grow; the longer run is the straight one."""
+    finish(photos, tmp_path, total_images=32)
+    finish(photos, tmp_path)
+    assert_same(Run(tmp_path), straight)
+    assert runs.read_json(Run(tmp_path).about)["settings"]["total_images"] == 48
+
+
+def test_adversarial_start_is_a_fifth_and_stays(photos: Path, tmp_path: Path):
+    """By default D begins after a fifth of the images asked for at first."""
+    options = QUICK | {"adversarial_from_images": None, "perceptual": "none"}
+    for total in (20, 40):
+        finish(photos, tmp_path, **options | {"total_images": total})
+        about = runs.read_json(Run(tmp_path).about)
+        assert about["settings"]["adversarial_from_images"] == 4
+        assert about["images_seen"] == total
+    begins = [line["images_seen"] for line in lines(Run(tmp_path)) if "d" in line["losses"]]
+    assert begins == list(range(8, 41, 4))
+
+
+KILLS = {
+    # moment: the checkpoints that it leaves
+    "first": [],
+    "step": [16],
+    "save_file": [16],
+    "rename": [16],
+    "model": [16, 32],
+}
+DRIVER = """
+import json, os, pathlib, signal, sys
+from safetensors.torch import save_file
+from stylex import model, step, training
+from stylex.classifier import load_classifier
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def on_call(number, owner, name, before=lambda *args: None):
+    real, calls = getattr(owner, name), []
+    def call(*args, **given):
+        calls.append(name)
+        if len(calls) == number:
+            before(*args)
+            kill()
+        return real(*args, **given)
+    setattr(owner, name, call)
+
+def half(tensors, path):
+    save_file(tensors, path)
+    os.truncate(path, path.stat().st_size // 2)
+
+photos, classifier, options, folder = sys.argv[1:]
+moments = {
+    "first": (3, step.Step, "reconstruction"),
+    "step": (2, step.Step, "judge"),
+    "save_file": (2, training, "save_file", half),
+    "rename": (2, pathlib.Path, "rename"),
+    "model": (2, model.StylEx, "save"),
+}
+for moment, where in moments.items():
+    child = os.fork()
+    if not child:
+        on_call(*where)
+        run = pathlib.Path(folder, moment)
+        training.train(photos, load_classifier(classifier), run=run, **json.loads(options))
+        os._exit(0)
+    print(moment, os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """Runs that were killed, each at another moment; one interpreter starts them all."""
+    folder = tmp_path_factory.mktemp("killed")
+    save_classifier(make_classifier(), folder / "classifier")
+    (folder / "driver.py").write_text(DRIVER)
+    arguments = [photos, folder / "classifier", json.dumps(OPTIONS), folder]
+    answer = subprocess.run(
+        [sys.executable, folder / "driver.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    told = [line.split() for line in answer.stdout.splitlines()]
+    ends = {line[0]: line[1] for line in told if line and line[0] in KILLS}
+    assert ends == dict.fromkeys(KILLS, str(signal.SIGKILL.value)), answer.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    killed: Path, straight: Run, photos: Path, moment: str
+):
+    """SIGKILL within a step, a save, before the rename, before the model: the same command goes on."""
+    run = Run(killed / moment)
+    assert [int(path.name) for path in run.saved()] == KILLS[moment]
+    half_written = list(run.checkpoints.glob("*.partial"))
+    assert bool(half_written) == (moment in ("save_file", "rename"))
+    classifier = load_classifier(killed / "classifier")
+    training.train(photos, classifier, run=run.path, **OPTIONS)
+    assert list(run.checkpoints.glob("*.partial")) == []
+    assert_same(run, straight)
+
+
+# --- what a run that was begun refuses -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("rate", 0.001),
+        ("hide_p", 0.25),
+        ("batch", 8),
+        ("seed", 1),
+        ("width", 0.25),
+        ("perceptual", "none"),
+        ("adversarial_from_images", 24),
+        ("flips", False),
+    ],
+)
+def test_other_options_are_refused(straight: Run, photos: Path, option: str, value: Any):
+    """One line names the option, what it was and what it is."""
+    message = error_of(lambda: finish(photos, straight.path, **{option: value}))
+    assert f"begun with {option} {OPTIONS.get(option, '')}" in message
+    assert f"now it is {value}" in message
+    assert "--run" in message
+
+
+def test_another_classifier_is_refused(straight: Run, photos: Path):
+    """Weights count, whatever the name."""
+    other = make_classifier(seed=1)
+    message = error_of(lambda: training.train(photos, other, run=straight.path, **OPTIONS))
+    assert "the classifier changed" in message
+    assert other.hash[:12] in message
+
+
+def test_other_images_are_refused(straight: Run, photos: Path, tmp_path: Path):
+    """One image less is another training."""
+    fewer = copytree(photos, tmp_path / "fewer")
+    (fewer / "train" / "00.png").unlink()
+    message = error_of(lambda: finish(fewer, straight.path))
+    assert "the training images changed" in message
+
+
+def test_a_run_that_saved_nothing_binds_nothing(photos: Path, tmp_path: Path, monkeypatch):
+    """A first try that failed is repeated with better options in the same directory."""
+    with monkeypatch.context() as patched:
+        stop_at(patched, 0)
+        with pytest.raises(Stop):
+            finish(photos, tmp_path)
+    finish(photos, tmp_path, **QUICK | {"rate": 0.001, "perceptual": "none"})
+    settings = runs.read_json(Run(tmp_path).about)["settings"]
+    assert (settings["rate"], settings["perceptual"]) == (0.001, "none")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("batch", 0),
+        ("total_images", 0),
+        ("log_images", 0),
+        ("checkpoint_images", -1),
+        ("r1_interval_steps", 0),
+        ("hide_p", 1.5),
+        ("mixing", -0.1),
+        ("judged_share", 0.0),
+        ("kl_share", 0.0),
+    ],
+)
+def test_options_without_sense_are_refused(photos: Path, tmp_path: Path, option: str, value: Any):
+    """Before anything is read or written."""
+    message = error_of(lambda: finish(photos, tmp_path / "run", **{option: value}))
+    assert message.startswith(f"{option} is {value}; wanted")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images_are_refused(photos: Path, tmp_path: Path):
+    """Two images cannot fill three splits."""
+    for name in ("00.png", "01.png"):
+        pictures.save(Image.open(photos / "train" / name), tmp_path / "two" / name)
+    message = error_of(lambda: finish(tmp_path / "two", tmp_path / "run"))
+    assert "'search': 0" in message
+    assert not (tmp_path / "run").exists()
+
+
+# --- not a number --------------------------------------------------------------------------------
+
+NAN = float("nan")
+
+
+class Poison:
+    """Spoils the generator's loss, or only its gradient, at some steps of some attempts."""
+
+    def __init__(self, monkeypatch, *, gradient: bool = False, when: Callable[[int, int], bool]):
+        self.gradient, self.when, self.struck = gradient, when, []
+        self.now, self.saves = (0, 0), 0
+        real_call, real_save = step.Step.__call__, training.save_file
+
+        def call(it: step.Step, *args: Any, **given: Any) -> Any:
+            self.now = (given["images_seen"], given["attempt"])
+            return real_call(it, *args, **given)
+
+        def save_file(state: dict[str, Tensor], path: Path) -> None:
+            assert all(value.isfinite().all() for value in state.values())
+            self.saves += 1
+            real_save(state, path)
+
+        monkeypatch.setattr(step.Step, "__call__", call)
+        monkeypatch.setattr(step, "generator_loss", self.loss)
+        monkeypatch.setattr(training, "save_file", save_file)
+
+    def loss(self, verdict: Tensor) -> Tensor:
+        """In place of the adversarial loss."""
+        if not self.when(*self.now):
+            return generator_loss(verdict)
+        self.struck.append(self.now)
+        if not self.gradient:
+            return generator_loss(verdict) * NAN
+        verdict.register_hook(lambda gradient: gradient * NAN)
+        return generator_loss(verdict)
+
+
+def first_try_at(place: int) -> Callable[[int, int], bool]:
+    """Strikes in the step that begins there, until the run went back once."""
+    return lambda images_seen, attempt: images_seen == place and not attempt
+
+
+@pytest.mark.parametrize("place", [20, 28, 44])
+@pytest.mark.parametrize("gradient", [False, True], ids=["loss", "gradient"])
+def test_not_a_number_goes_back_to_the_last_checkpoint(
+    straight: Run, photos: Path, tmp_path: Path, monkeypatch, gradient: bool, place: int
+):
+    """By itself and with other draws; neither a checkpoint nor a log line ever holds a NaN.
+
+    The steps that begin at 28 and 44 are the last before a checkpoint: of these only the gradient
+    is spoilt in one case, and the loss says nothing.
+    """
+    poison = Poison(monkeypatch, gradient=gradient, when=first_try_at(place))
+    finish(photos, tmp_path)
+    assert poison.struck == [(place, 0)]
+    run = Run(tmp_path)
+    assert [line["images_seen"] for line in lines(run)] == [8, 16, 24, 32, 40, 48]
+    assert "NaN" not in run.log.read_text()
+    kept = place // 16 * 2  # lines up to the checkpoint
+    assert lines(run)[:kept] == lines(straight)[:kept]
+    assert lines(run)[-1]["losses"] != lines(straight)[-1]["losses"]
+    assert different(tensors(run.saved()[-1]), tensors(straight.saved()[-1]))
+    told = [f for line in lines(run) for f in line.get("health", ()) if f["name"] == "not a number"]
+    assert len(told) == 1
+    assert "1 of 3" in told[0]["says"]
+
+
+def test_going_back_before_any_checkpoint_begins_anew(photos: Path, tmp_path: Path, monkeypatch):
+    """The last good state is then the first one, and the log holds nothing twice."""
+    Poison(monkeypatch, when=first_try_at(8))
+    finish(photos, tmp_path, adversarial_from_images=0, total_images=20)
+    assert [line["images_seen"] for line in lines(Run(tmp_path))] == [8, 16, 20]
+    assert runs.read_json(runs.state_file(Run(tmp_path).saved()[-1]))["attempt"] == 1
+
+
+def test_resuming_after_going_back_equals_the_straight_run(
+    photos: Path, tmp_path: Path, monkeypatch
+):
+    """A run that went back, was stopped and resumed is the one that only went back."""
+    Poison(monkeypatch, when=first_try_at(24))
+    finish(photos, tmp_path / "straight")
+    with monkeypatch.context() as patched:
+        stop_at(patched, 36)
+        with pytest.raises(Stop):
+            finish(photos, tmp_path / "resumed")
+    finish(photos, tmp_path / "resumed")
+    assert_same(Run(tmp_path / "resumed"), Run(tmp_path / "straight"))
+
+
+def test_it_goes_back_three_times_at_most(photos: Path, tmp_path: Path, monkeypatch):
+    """Then one line says what to do; the checkpoint is still the good one."""
+    poison = Poison(monkeypatch, when=lambda images_seen, attempt: images_seen >= 20)
+    message = error_of(lambda: finish(photos, tmp_path))
+    assert "24 images" in message
+    assert "3 times" in message
+    assert "--rate" in message
+    assert [attempt for _, attempt in poison.struck] == [0, 1, 2, 3]
+    assert [path.name for path in Run(tmp_path).saved()] == ["000000016"]
+    assert poison.saves == 1
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_a_batch_carries_the_logits_of_these_very_photos(photos: Path, tmp_path: Path, monkeypatch):
+    """Mirrored or not (trap 2); about half are mirrored."""
+    taken: list[tuple[Tensor, Tensor]] = []
+    real = step.Step.__call__
+
+    def call(self: step.Step, images: Tensor, logits: Tensor, **given: Any) -> Any:
+        taken.append((images, logits))
+        return real(self, images, logits, **given)
+
+    monkeypatch.setattr(step.Step, "__call__", call)
+    classifier = make_classifier()
+    options = {"adversarial_from_images": 99, "checkpoint_images": 99, "perceptual": "none"}
+    training.train(photos, classifier, run=tmp_path, **OPTIONS | options)
+    images, logits = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    torch.testing.assert_close(logits, classifier(images), rtol=1e-4, atol=1e-4)
+    assert (classifier(images) - classifier(images.flip(3))).abs().max() > 0.1
+    known = data.load_images(photos, resolution=32, split="train")
+    as_it_is = [any(torch.equal(image, photo) for photo in known) for image in images]
+    mirrored = [any(torch.equal(image.flip(2), photo) for photo in known) for image in images]
+    assert all(a or b for a, b in zip(as_it_is, mirrored, strict=True))
+    assert 0.25 * len(images) < sum(mirrored) < 0.75 * len(images)
+
+
+def test_without_flips_nothing_is_mirrored(photos: Path, tmp_path: Path, monkeypatch):
+    """Left stays left, and the mirrored images are not even classified."""
+    classifier, seen = make_classifier(), []
+    classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    splits = data.read_splits(photos, resolution=32)
+    settings = training.begin(Run(tmp_path), photos, splits, classifier, _settings(flips=False))
+    loop = training.Training(
+        training.start(device="cpu", precision="fp32"),
+        Run(tmp_path),
+        classifier,
+        splits,
+        training.SimpleNamespace(**settings),
+    )
+    assert sum(seen) == SPLITS["train"]
+    images = torch.cat([loop.batch()[0] for _ in range(6)])
+    known = splits["train"].batch(slice(None))
+    assert all(any(torch.equal(image, photo) for photo in known) for image in images)
+
+
+def _settings(**changed: Any) -> dict[str, Any]:
+    """All keywords of `train`: its defaults, the options here, the changes."""
+    return training.train.__kwdefaults__ | OPTIONS | {"channels": 3} | changed
+
+
+def test_intervals_need_not_divide_each_other():
+    """A batch may run past the end of an interval; at the end of the training all are due."""
+    loop = object.__new__(training.Training)
+    intervals = {"log_images": 10, "snapshot_images": 25, "checkpoint_images": 7}
+    loop.options = training.SimpleNamespace(batch=8, total_images=60, **intervals)
+    due = {}
+    for loop.images_seen in range(8, 65, 8):
+        due[loop.images_seen] = {name.removesuffix("_images") for name in loop.due()}
+    assert due[8] == {"checkpoint"}
+    assert due[16] == {"log", "checkpoint"}
+    assert due[24] == {"log", "checkpoint"}
+    assert due[32] == {"log", "snapshot", "checkpoint"}
+    assert due[48] == {"log", "checkpoint"}
+    assert due[64] == {"log", "snapshot", "checkpoint"}
