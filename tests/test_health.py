@@ -9,7 +9,7 @@ from stylex import health
 from stylex.training import train
 
 GOOD = {
-    "l1": 0.10,
+    "l1": 0.20,
     "l1_mean_image": 0.30,
     "l1_other_w": 0.25,
     "agreement": 0.95,
@@ -23,7 +23,7 @@ GOOD = {
 BAD = {
     "stuck on the mean image": {"l1": 0.29, "l1_other_w": 0.40},
     "class comes from p alone": {"agreement_mean_w": 0.94, "agreement_mean_p": 0.55},
-    "encoder ignored": {"l1_other_w": 0.105},
+    "encoder ignored": {"l1_other_w": 0.21},
     "discriminator won": {"d_right": 0.99},
     "diversity lost": {"diversity": 0.05},
 }

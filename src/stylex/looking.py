@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stylex import metrics
@@ -11,6 +11,8 @@ from stylex.data import ImageSet
 from stylex.losses import Distance, Perceptual, kl
 from stylex.model import StylEx, in_batches
 from stylex.shapes import Images
+
+Rows = dict[str, Float[Tensor, "m c h w"]]  # fewer images than were measured
 
 
 def measure(model: StylEx, photos: Images, logits: Tensor) -> dict[str, float]:
@@ -42,7 +44,7 @@ def spread(available: int, wanted: int) -> Int64[Tensor, " n"]:
 
 def contact_rows(
     model: StylEx, photos: Images, logits: Tensor, *, seed: int, count: int = 12
-) -> dict[str, Images]:
+) -> Rows:
     """What a person should look at: see the labels."""
     mean_w = in_batches(model.encode, photos).mean(0, keepdim=True)
     shown = spread(len(photos), count)
@@ -63,7 +65,7 @@ def contact_rows(
 
 def watch(
     model: StylEx, photos: Images, distance: Distance, *, seed: int
-) -> tuple[dict[str, float], dict[str, Images]]:
+) -> tuple[dict[str, float], Rows]:
     """The measures of one snapshot and the rows of its contact sheet."""
     logits = in_batches(model.classifier, photos)
     rows = contact_rows(model, photos, logits, seed=seed)

@@ -22,21 +22,12 @@ def to_picture(image: Tensor, *, scale: int = 1) -> Image.Image:
 
 
 def difference_map(before: Tensor, after: Tensor) -> Tensor:
-    """Where an edit of one image `[c, h, w]` acts, as an image `[3, h, w]`.
+    """Where an edit of one image `[c, h, w]` acts and how, as an image of the same shape.
 
-    Gray where nothing changes, red where it gets brighter, blue where darker; full colour at a
-    change of half the range.
+    Mid-gray where nothing changes; elsewhere brighter, darker or in the colour that was added, full
+    at a change of half the range. Channels are kept apart: averaged, green to brown would be gray.
     """
-    change = (after - before).mean(0).clamp(-1, 1)
-    up, down = change.clamp(min=0), (-change).clamp(min=0)
-    gray = 0.7
-    return torch.stack(
-        [
-            gray * (1 - down) + 0.3 * up - down,
-            gray - 1.7 * (up + down),
-            gray + 0.3 * down - 1.7 * up,
-        ]
-    ).clamp(-1, 1)
+    return (after - before).clamp(-1, 1)
 
 
 def sheet(rows: Sequence[Images], labels: Sequence[str], *, scale: int = 2) -> Image.Image:

@@ -50,7 +50,7 @@ def write_report(run: str | Path) -> Path:
         ValueError: one of its files cannot be read.
     """
     opened = Run.open(run)
-    about, log = read_json(opened.about), _log(opened)
+    about, log = read_json(opened.about), read_lines(opened.log)
     metrics = read_json(opened.metrics) if opened.metrics.is_file() else {}
     classes = [str(name) for name in about["classes"]]
     pictures = Pictures()
@@ -67,15 +67,6 @@ def write_report(run: str | Path) -> Path:
     with replacing(opened.report) as partial:
         partial.write_text(page, encoding="utf-8")
     return opened.report
-
-
-def _log(run: Run) -> list[dict[str, Any]]:
-    try:
-        return read_lines(run.log)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{run.log} is not readable JSON ({error}); restore or delete it"
-        ) from None
 
 
 def _name(classes: Sequence[str], target: int) -> str:
@@ -289,7 +280,7 @@ def _beside(attribute: Json, classes: Sequence[str], pictures: Pictures) -> Html
             tag(
                 "figure",
                 picture,
-                tag("figcaption", "Where it acts: red brighter, blue darker"),
+                tag("figcaption", "Where it acts: gray is no change, the colour what was added"),
                 class_="map",
             )
         )
@@ -325,13 +316,13 @@ def _explanation(answer: Json, place: Path, classes: Sequence[str], pictures: Pi
     flips = f"The decision flips after {_count(answer['flipped_at'])}."
     stays = f"The decision does not flip with {_count(len(steps['subset']))}."
     strip = f"{answer['image']}: photo, reconstruction, and the image after each step"
-    maps = f"{answer['image']}: where each step acts, red brighter, blue darker"
+    maps = f"{answer['image']}: where each step acts; gray is no change"
     parts = [
         tag("h3", f"{answer['image']} towards {name}"),
         *(caution(says) for says in answer["warnings"]),
         tag("p", flips if answer["flipped"] else stays),
         scrolling(strip, pictures.show(place / "strip.png", strip)),
-        note("Where each step acts: red brighter, blue darker"),
+        note("Where each step acts: gray is no change, the colour what was added"),
         scrolling(maps, pictures.show(place / "maps.png", maps)),
         tag("div", _start(answer, classes), *_steps(answer, name), class_="tables"),
         note(_errors(answer)),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 
 import torch
+from jaxtyping import Float
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
@@ -135,8 +136,10 @@ class Step:
             "kl": rise * o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
         }
 
-    def compare(self, photos: Images, redrawn: Images) -> tuple[Tensor, Logits]:
-        """Perceptual distance and logits, in one pass where the classifier gives both."""
+    def compare(
+        self, photos: Images, redrawn: Images
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "m k"]]:
+        """Perceptual distance, and logits of the first m images; one pass where one gives both."""
         classifier = self.trained.classifier
         if self.options.perceptual != "classifier":
             some = math.ceil(len(photos) * self.options.kl_share)

@@ -63,8 +63,8 @@ class Attribute:
         coordinate: index into the style vector.
         direction: 0 towards the low bound, 1 towards the high bound.
         target: index of the class whose logit it raises.
-        effect: mean change of the target's logit over the search images at strength 1.
-        share: share of the search images whose target logit rises by more than 0.2 (method.md 4.3).
+        effect: mean change of the target's logit over the images that its selection considered.
+        share: share of those images whose target logit rises by more than 0.2 (method.md 4.3).
         layer: index of the convolution; -1 where the layout is unknown.
         resolution: side in pixels at which it acts; 0 where the layout is unknown.
     """

@@ -36,7 +36,7 @@ def train(
     channels: int | None = None,
     width: float = 1.0,
     total_images: int = 500_000,
-    batch: int = 32,
+    batch: int = 16,
     group: str | None = None,
     flips: bool = False,
     hide_p: float = 0.5,
@@ -57,8 +57,8 @@ def train(
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
     augment: bool = True,
-    rate: float = 0.005,
-    encoder_rate: float = 0.0025,
+    rate: float = 0.006,
+    encoder_rate: float = 0.003,
     discriminator_rate: float = 0.002,
     clip: float = 2.0,
     ema_images: int = 10_000,
@@ -148,7 +148,7 @@ def begin(
     A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
 
     Returns:
-        The settings; the share of the training without D is the one that the run was begun with.
+        The settings, with the lengths that are shares of the training as it was begun.
 
     Raises:
         ValueError: data, classifier or an option is another than the run was begun with, or a
@@ -305,9 +305,7 @@ class Training:
         photos = self.splits["search"]
         photos = photos.batch(spread(len(photos), WATCHED)).to(self.fabric.device)
         measures, rows = watch(self.step.average, photos, self.distance, seed=self.options.seed)
-        if (
-            self.images_seen <= self.options.adversarial_from_images
-        ):  # nothing learnt from noise yet
+        if self.images_seen <= self.options.adversarial_from_images:  # noise is not trained yet
             measures = {k: v for k, v in measures.items() if not k.startswith("diversity")}
         if self.fabric.is_global_zero:
             picture = pictures.sheet(list(rows.values()), list(rows))
