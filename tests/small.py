@@ -16,6 +16,11 @@ QUARTERS = Layout(widths=(2, 2), resolutions=(16, 32))
 FLOORS = {"own": 0.9, "mean_w": 0.6, "other_w": 0.6, "swapped_p": 0.5, "mean_p": 0.8, "chance": 0.5}
 
 
+def grays(images: Tensor) -> Tensor:
+    """Mean gray of each quarter, `[n, 4]`: top left, top right, bottom left, bottom right."""
+    return functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+
+
 class Weighing(nn.Module):
     """Logits: the mean grays of the four quarters of an image, times `weights`, plus `margin`."""
 
@@ -26,8 +31,7 @@ class Weighing(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`[n, c, h, w]` in [-1, 1] to logits."""
-        grays = functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
-        return grays @ self.weights + self.margin
+        return grays(images) @ self.weights + self.margin
 
 
 def weighing(weights: list[list[float]], margin: list[float], classes=("no", "yes")) -> Classifier:
@@ -51,7 +55,7 @@ class Quarters(StylEx):
 
     def styles(self, images: Tensor) -> Tensor:
         """The grays of the quarters, each wrong by the error."""
-        return functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1) + self.error
+        return grays(images) + self.error
 
     def synthesize(self, styles: Tensor) -> Tensor:
         """Four gray quarters."""
@@ -59,9 +63,9 @@ class Quarters(StylEx):
         return functional.interpolate(gray, size=(SIDE, SIDE)).expand(-1, 3, -1, -1)
 
 
-def searched(model: Quarters, grays: list[list[float]], **options) -> attfind.Search:
+def searched(model: Quarters, rows: list[list[float]], **options) -> attfind.Search:
     """AttFind by its definition, over images of the given grays."""
-    styles = torch.tensor(grays)
+    styles = torch.tensor(rows)
     low_high = bounds(styles)
     strength = options.get("strength", 1.0)
     measured = attfind.one_by_one(model.score, styles, low_high, coordinates=4, strength=strength)
@@ -69,11 +73,10 @@ def searched(model: Quarters, grays: list[list[float]], **options) -> attfind.Se
     return attfind.find(*measured, QUARTERS, **given, **options)
 
 
-def flat(grays: list[float]) -> Tensor:
-    """One photo `[1, 3, 32, 32]` of four gray quarters."""
-    return functional.interpolate(torch.tensor(grays).view(1, 1, 2, 2), size=(SIDE, SIDE)).expand(
-        -1, 3, -1, -1
-    )
+def flat(*rows: list[float]) -> Tensor:
+    """Photos `[n, 3, 32, 32]` of four gray quarters."""
+    gray = torch.tensor(rows).view(-1, 1, 2, 2)
+    return functional.interpolate(gray, size=(SIDE, SIDE)).expand(-1, 3, -1, -1)
 
 
 def tiny(classifier: Classifier, *, seed: int = 0, width: float = 0.0625) -> StylEx:

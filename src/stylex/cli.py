@@ -111,14 +111,15 @@ def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
             given["classifier"] = load_classifier(given["classifier"], classes=classes)
         function(**given)
 
-    call.__doc__, call.__annotations__ = function.__doc__, kinds
-    call.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]
+    command: Any = inspect.unwrap(call)  # the tests' checks wrap functions, tyro looks inside
+    command.__doc__, command.__annotations__ = function.__doc__, kinds
+    command.__signature__ = inspect.Signature(
         [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name])
             for name in kinds
         ]
     )
-    return call
+    return command
 
 
 def search(
@@ -154,6 +155,8 @@ def search(
     from stylex.data import read_images
     from stylex.looking import spread
 
+    if images < 2:
+        raise ValueError(f"images is {images}; wanted two or more to search on, raise it")
     console, model = Console(highlight=False), _load(run, classifier)
     splits, why = _splits(model, run)
     if data is None and why:

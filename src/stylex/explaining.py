@@ -40,22 +40,22 @@ class Explanation:
         perceptual: perceptual distance of the two, None where it was not measured.
         independent: the attributes that change this image most, each alone.
         subset: the smallest greedy set, in order, until the decision flips.
-        alone, together: `[m, c, h, w]` images after each of these steps.
+        alone, together: `[m, c, h, w]` images after each step of the one and of the other.
         warnings: what speaks against trusting this answer, in words.
     """
 
     classes: tuple[str, ...]
     target: int
-    photo: Images
-    reconstruction: Images
+    photo: Float[Tensor, "1 c h w"]
+    reconstruction: Float[Tensor, "1 c h w"]
     photo_logits: tuple[float, ...]
     reconstruction_logits: tuple[float, ...]
     l1: float
     perceptual: float | None
     independent: tuple[Step, ...]
     subset: tuple[Step, ...]
-    alone: Images
-    together: Images
+    alone: Float[Tensor, "independent c h w"]
+    together: Float[Tensor, "subset c h w"]
     warnings: tuple[str, ...]
 
     @property

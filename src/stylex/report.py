@@ -312,15 +312,12 @@ def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
 
 def _explanation(answer: Json, place: Path, classes: Sequence[str], pictures: Pictures) -> Html:
     name = _name(classes, answer["target"])
-    steps = answer["steps"]
-    flips = f"The decision flips after {_count(answer['flipped_at'])}."
-    stays = f"The decision does not flip with {_count(len(steps['subset']))}."
     strip = f"{answer['image']}: photo, reconstruction, and the image after each step"
     maps = f"{answer['image']}: where each step acts; gray is no change"
     parts = [
         tag("h3", f"{answer['image']} towards {name}"),
         *(caution(says) for says in answer["warnings"]),
-        tag("p", flips if answer["flipped"] else stays),
+        tag("p", _decision(answer, name)),
         scrolling(strip, pictures.show(place / "strip.png", strip)),
         note("Where each step acts: gray is no change, the colour what was added"),
         scrolling(maps, pictures.show(place / "maps.png", maps)),
@@ -334,8 +331,13 @@ def _explanation(answer: Json, place: Path, classes: Sequence[str], pictures: Pi
     return tag("article", *parts, class_="card")
 
 
-def _count(attributes: int) -> str:
-    return f"{attributes} attribute{'' if attributes == 1 else 's'}"
+def _decision(answer: Json, name: str) -> str:
+    at = answer["flipped_at"]
+    if at == 0:
+        return f"The reconstruction is decided as {name} already."
+    count = len(answer["steps"]["subset"]) if at is None else at
+    attributes = f"{count} attribute{'' if count == 1 else 's'}"
+    return f"The decision {'does not flip with' if at is None else 'flips after'} {attributes}."
 
 
 def _start(answer: Json, classes: Sequence[str]) -> Html:

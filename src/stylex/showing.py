@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from stylex import pictures, runs
 from stylex.attfind import Search, class_index, considered, stable
@@ -25,7 +27,7 @@ from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
-from stylex.shapes import Images, Styles
+from stylex.shapes import Images
 from stylex.stylespace import Attribute, shift
 
 FRAMES = 9  # of a slider, from the image to the strength of the search
@@ -106,8 +108,10 @@ def strengths(found: Search) -> list[float]:
     return [found.strength * i / (FRAMES - 1) for i in range(FRAMES)]
 
 
-def film(model: StylEx, found: Search, attribute: Attribute, styles: Styles) -> Images:
-    """One image `[1, s]` under growing strength, `[f, c, h, w]`."""
+def film(
+    model: StylEx, found: Search, attribute: Attribute, styles: Float[Tensor, "1 s"]
+) -> Float[Tensor, "frames c h w"]:
+    """One image under growing strength."""
     coordinate, direction = attribute.coordinate, attribute.direction
     moved = [shift(styles, coordinate, direction, found.bounds, x) for x in strengths(found)]
     return model.synthesize(torch.cat(moved))

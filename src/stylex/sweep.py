@@ -7,6 +7,7 @@ image, layer, coordinates, and only the layers from the touched one on are drawn
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stylex.networks import Drawing, Synthesis
@@ -59,8 +60,11 @@ def measure(
 
 
 def perturbed(
-    row: Styles, coordinates: Tensor, bounds: Bounds, strength: float
-) -> tuple[Styles, Tensor]:
+    row: Float[Tensor, "1 s"],
+    coordinates: Int64[Tensor, " j"],
+    bounds: Bounds,
+    strength: float,
+) -> tuple[Float[Tensor, "m s"], Int64[Tensor, " m"]]:
     """Both moves of each coordinate of one image; what would stand still is left out.
 
     Returns:

@@ -1,0 +1,590 @@
+"""The command line: help, the whole way on a tiny run, and mistakes in one line."""
+
+import inspect
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+from unittest.mock import patch
+
+import pytest
+import torch
+import tyro
+from PIL import Image
+
+from stylex import classifying, cli, data, demo, explaining, runs, training
+from stylex.classifier import Classifier
+from stylex.pictures import to_picture
+from stylex.runs import Run, read_json, read_lines
+from stylex.synthetic import draw_factors, render
+
+PARTS = {"train": 48, "search": 8, "test": 8}
+MESSAGE = {"search": "--target", "explain": "--target"}
+
+
+class Answer(NamedTuple):
+    """What one command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+def stylex(*arguments: object) -> Answer:
+    """Run one command in this process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    given = patch.object(sys, "argv", ["stylex", *map(str, arguments)])
+    with given, redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object) -> str:
+    """The one line of a command that must fail."""
+    answer = stylex(*arguments)
+    assert answer.code == 2, answer.out[-500:]
+    assert answer.err.startswith("stylex: ")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("\n")
+    assert "Traceback" not in answer.err + answer.out
+    return answer.err
+
+
+def draw(folder: Path) -> Path:
+    """Labelled images: bright backgrounds are "yes"."""
+    generator = torch.Generator().manual_seed(0)
+    for part, count in PARTS.items():
+        factors = draw_factors(count, generator)
+        for i, image in enumerate(render(factors, supersample=1)):
+            place = folder / part / ("yes" if i % 2 else "no")
+            place.mkdir(parents=True, exist_ok=True)
+            to_picture((image + (0.3 if i % 2 else -0.3)).clamp(-1, 1)).save(place / f"{i:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Drawn images, split and labelled by folders."""
+    return draw(tmp_path_factory.mktemp("drawn") / "photos")
+
+
+@pytest.fixture(scope="module")
+def way(photos, tmp_path_factory) -> SimpleNamespace:
+    """All commands after each other, with what each printed."""
+    folder = tmp_path_factory.mktemp("way")
+    classifier, run = folder / "classifier", folder / "not" / "yet" / "run"
+    photo = next((photos / "test" / "no").iterdir())
+    trained = (
+        *("train", "--data", photos, "--classifier", classifier, "--run", run),
+        *("--resolution", 32, "--width", 0.0625, "--total-images", 64, "--batch", 16),
+        *("--perceptual", "classifier", "--adversarial-from-images", 32, "--device", "cpu"),
+        *("--log-images", 16, "--snapshot-images", 32, "--checkpoint-images", 32),
+    )
+    learnt = stylex(
+        *("train-classifier", "--data", photos, "--out", classifier, "--resolution", 32),
+        *("--total-images", 1280, "--batch", 32, "--width", 16, "--no-flips"),
+    )
+    first = stylex(*trained)
+    log = read_lines(Run(run).log)
+    again = stylex(*trained)
+    searched = stylex("search", "--run", run, "--images", 4, "--count", 3)
+    explained = stylex("explain", photo, "--run", run, "--target", "yes")
+    reported = stylex("report", "--run", run)
+    answers = SimpleNamespace(
+        learnt=learnt, first=first, again=again, searched=searched, explained=explained
+    )
+    answers.reported, answers.log, answers.trained = reported, log, trained
+    answers.run, answers.photo, answers.classifier = run, photo, classifier
+    return answers
+
+
+@pytest.fixture
+def copied(way, tmp_path) -> Path:
+    """The finished run again, to be changed."""
+    return Path(shutil.copytree(way.run, tmp_path / "run"))
+
+
+# the whole way
+
+
+def test_every_command_succeeds(way):
+    """From labelled folders to a report."""
+    for name in ("learnt", "first", "again", "searched", "explained", "reported"):
+        answer = getattr(way, name)
+        assert answer.code == 0, f"{name}: {answer.err}"
+        assert "Traceback" not in answer.err
+
+
+def test_train_writes_the_run(way):
+    """Into a directory whose parents were not there."""
+    about = read_json(Run(way.run).about)
+    assert about["images_seen"] == 64
+    assert about["finished"]
+    assert about["classes"] == ["no", "yes"]
+    assert about["data"]["counts"] == PARTS
+    assert way.log[-1]["images_seen"] == 64
+
+
+def test_the_same_command_again_has_nothing_to_do(way):
+    """It goes on at the end: no step, no new line, the same finish."""
+    assert "going on at 64 images" in way.again.out
+    assert "min left" not in way.again.out
+    assert read_lines(Run(way.run).log) == way.log
+
+
+def test_search_says_what_it_found(way):
+    """A table towards each class, in logits, and files that the report reads."""
+    assert "4 images" in way.searched.out
+    saved = read_json(Run(way.run).search)
+    assert saved["made"]["images"] == 4
+    targets = [a["target"] for a in saved["attributes"]]
+    for target in set(targets):
+        assert (Run(way.run).attribute(target, 1) / "attribute.json").is_file()
+    for a in saved["attributes"]:
+        assert f"{a['effect']:+.2f} logits" in way.searched.out
+    for name in {"no", "yes"} - {saved["classes"][t] for t in targets}:
+        assert f"no attribute towards {name}" in way.searched.out
+
+
+def test_metrics_after_a_search(way):
+    """Sufficiency stands beside agreement and its floors, of test images."""
+    table = read_json(Run(way.run).metrics)
+    assert table["split"] == "test"
+    assert {"own", "mean_w", "other_w", "swapped_p", "mean_p", "chance"} <= set(table["agreement"])
+    rows = table["sufficiency10"]
+    assert sum(row["images"] for row in rows.values()) == PARTS["test"]
+    assert all({"share", "low", "high", "random"} <= set(row) for row in rows.values())
+
+
+def test_explain_says_and_writes(way):
+    """In words, with agreement and its floors, and where the files are."""
+    folder = Run(way.run).explanation(f"{way.photo.stem}-to-yes")
+    assert way.photo.name in way.explained.out
+    assert "floors: mean w" in way.explained.out
+    assert f"written: {folder}" in way.explained.out
+    assert (folder / "explanation.json").is_file()
+
+
+def test_explain_as_json(copied, way):
+    """The same data as in the run, and nothing else on stdout."""
+    answer = stylex("explain", way.photo, "--run", copied, "--target", "no", "--json")
+    given = json.loads(answer.out)
+    folder = Run(copied).explanation(f"{way.photo.stem}-to-no")
+    assert given == read_json(folder / "explanation.json")
+
+
+def test_report_is_written(way):
+    """One page, with what was trained, found and explained."""
+    page = Run(way.run).report
+    assert f"written: {page}" in way.reported.out
+    text = page.read_text(encoding="utf-8")
+    assert way.photo.name in text
+    assert "<script src" not in text
+
+
+# search: which images
+
+
+@pytest.fixture
+def seen(monkeypatch) -> dict[str, torch.Tensor]:
+    """Images that are searched and tested on; the sweep itself is left out."""
+    seen: dict[str, torch.Tensor] = {}
+    search = explaining.search
+
+    def still(synthesis, classify, styles, bounds, **options):
+        n, j = len(styles), synthesis.layout.searched
+        return torch.zeros(n, j, 2, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0]])[torch.arange(n) % 2]
+
+    def recording(model, images, **options):
+        seen["searched"] = images
+        return search(model, images, **options)
+
+    def tested(model, images, found, **options):
+        seen["tested"] = images
+        return {}
+
+    monkeypatch.setattr(explaining.sweep, "measure", still)
+    monkeypatch.setattr(explaining, "search", recording)
+    monkeypatch.setattr(explaining, "sufficiency", tested)
+    return seen
+
+
+def test_search_uses_the_runs_own_search_images(copied, photos, seen):
+    """Never those of the training; sufficiency is measured on the test images."""
+    assert stylex("search", "--run", copied).code == 0
+    splits = data.read_splits(photos, resolution=32)
+    assert torch.equal(seen["searched"], splits["search"].batch(slice(None)))
+    assert torch.equal(seen["tested"], splits["test"].batch(slice(None)))
+
+
+def test_fewer_images_are_spread_over_the_set(copied, photos, seen):
+    """Folders are sorted by class: the first four would be of one."""
+    assert stylex("search", "--run", copied, "--images", 4).code == 0
+    splits = data.read_splits(photos, resolution=32)
+    assert torch.equal(seen["searched"], splits["search"].batch([0, 2, 4, 6]))
+
+
+def test_search_without_attributes_says_why(copied, seen):
+    """Nothing moves the logits: one line for each class that was sought."""
+    both = stylex("search", "--run", copied)
+    assert both.code == 0
+    assert "no attribute towards no: no coordinate raises its logit" in both.out
+    assert "no attribute towards yes: no coordinate raises its logit" in both.out
+    one = stylex("search", "--run", copied, "--target", "yes")
+    assert "towards no:" not in one.out
+    assert "no attributes towards yes" in refused(
+        "explain", photo_of(copied), "--run", copied, "--target", "yes"
+    )
+    assert stylex("report", "--run", copied).code == 0
+
+
+def test_search_whose_images_are_all_unstable_says_so(copied, seen, monkeypatch):
+    """Every effect is huge."""
+
+    def wild(synthesis, classify, styles, bounds, **options):
+        return torch.full((len(styles), synthesis.layout.searched, 2, 2), 9.0), torch.eye(2)[
+            torch.arange(len(styles)) % 2
+        ]
+
+    monkeypatch.setattr(explaining.sweep, "measure", wild)
+    answer = stylex("search", "--run", copied)
+    assert answer.code == 0
+    assert "no attribute: all 8 images were left out as unstable" in answer.out
+
+
+def photo_of(run: Path) -> Path:
+    """Some photo beside the run."""
+    path = run.parent / "photo.png"
+    Image.new("RGB", (40, 50), "white").save(path)
+    return path
+
+
+def test_images_that_changed_since_the_training(copied, photos, tmp_path, seen):
+    """The run's own split is no longer sure: refused, unless other images are given."""
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    about = read_json(Run(copied).about)
+    about["data"]["source"] = str(moved)
+    runs.write_json(Run(copied).about, about)
+    assert stylex("search", "--run", copied).code == 0
+    shutil.copy(photo_of(copied), moved / "train" / "no" / "new.png")
+    assert "has changed since" in refused("search", "--run", copied)
+    shutil.rmtree(moved)
+    assert "moved does not exist" in refused("search", "--run", copied)
+    answer = stylex("search", "--run", copied, "--data", photos / "test")
+    assert answer.code == 0
+    assert "sufficiency was not measured" in answer.out
+    assert len(seen["searched"]) == PARTS["test"]
+    table = read_json(Run(copied).metrics)
+    assert table["sufficiency10"] is None
+    assert "does not exist" in table["why_sufficiency10"]
+
+
+def test_table_keeps_the_sign():
+    """An attribute joined from the other class may lower this one: it is shown as it is."""
+    attribute = {"coordinate": 3, "direction": 0, "target": 1, "effect": -0.25, "resolution": 8}
+    found = SimpleNamespace(
+        classes=("no", "yes"),
+        towards=lambda k: (SimpleNamespace(**attribute, share=0.125),) if k else (),
+    )
+    table = cli._table(found)
+    cells = [next(iter(column.cells)) for column in table.columns]
+    assert cells == ["yes", "1", "3", "low", "8 px", "-0.25 logits", "12%"]
+
+
+# help
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command(name):
+    """It works, names the command, and leaves no option without a word."""
+    answer = stylex(name, "--help")
+    assert answer.code == 0
+    assert f"stylex {name}" in answer.out
+    assert "--run" in answer.out or "--out" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("train", ("pixels", "images seen", "images per step", "steps between", "share of")),
+        ("train-classifier", ("pixels", "Images seen", "images per step")),
+        ("search", ("logits", "of its range")),
+        ("explain", ("its bound",)),
+        ("demo", ("images seen",)),
+    ],
+)
+def test_help_gives_units(name, units):
+    """What a number counts."""
+    text = " ".join(re.sub("[│╭╰─╮╯]", " ", stylex(name, "--help").out).split()).lower()
+    assert not [unit for unit in units if unit.lower() not in text]
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("train", training.train),
+        ("train-classifier", classifying.train_classifier),
+        ("demo", demo.demo),
+    ],
+)
+def test_options_are_the_signature(name, function):
+    """Each parameter of the function is an option, with its default; no list is kept beside."""
+    text = " ".join(re.sub("[│╭╰─╮╯]", " ", stylex(name, "--help").out).split())
+    for parameter in inspect.signature(function).parameters.values():
+        flag = f"--{parameter.name.replace('_', '-')}"
+        assert re.search(rf"{flag}(?![\w-])", text), f"{name} has no {flag}"
+        if isinstance(parameter.default, int | float | str) and parameter.default is not True:
+            default = re.escape(str(parameter.default))
+            assert re.search(rf"{flag}(?![\w-]) .*?\(default: {default}\)", text), flag
+
+
+def test_overview_needs_no_torch():
+    """`stylex --help` lists every command and loads nothing heavy."""
+    code = (
+        "import sys; sys.argv = ['stylex', '--help']\n"
+        "from stylex.cli import main; main()\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'tyro', 'rich', 'PIL')))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert [name for name in cli.COMMANDS if f"\n  {name} " not in answer.stdout] == []
+    assert stylex().out == stylex("-h").out == answer.stdout
+
+
+# from a function of the library to a command
+
+
+def worker(
+    data: str | Path, classifier: Classifier, *, side: int = 64, names: Sequence[str] | None = None
+) -> dict:
+    """Do something.
+
+    Args:
+        data: where the images lie.
+        classifier: an object.
+        side: in pixels.
+        names: of things.
+    """
+    worker.got = (data, classifier.classes, side, names)
+    return {}
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory) -> Path:
+    """A TorchScript classifier of two classes."""
+    path = tmp_path_factory.mktemp("script") / "model.ts"
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1))
+    torch.jit.script(torch.nn.Sequential(model, torch.nn.Flatten())).save(str(path))
+    return path
+
+
+def test_from_strings_loads_what_strings_name(script):
+    """A classifier by its source, its classes with commas, paths as paths."""
+    command = cli.from_strings(worker)
+    given = ["--data", "x/y", "--classifier", str(script), "--classes", "bad,good", "--side", "8"]
+    assert tyro.cli(command, args=given) is None
+    assert worker.got == (Path("x/y"), ("bad", "good"), 8, None)
+
+
+def test_from_strings_takes_names_with_commas():
+    """For a function that has them itself."""
+
+    def label(out: str | Path, *, classes: Sequence[str] | None = None) -> None:
+        """Label.
+
+        Args:
+            out: a directory.
+            classes: the folders to use.
+        """
+        label.got = (out, classes)
+
+    tyro.cli(cli.from_strings(label), args=["--out", "o", "--classes", "a,b c,d"])
+    assert label.got == (Path("o"), ("a", "b c", "d"))
+    tyro.cli(cli.from_strings(label), args=["--out", "o"])
+    assert label.got == (Path("o"), None)
+
+
+def test_train_hands_on_what_was_given(script, photos, tmp_path, monkeypatch):
+    """`stylex train` is `training.train`, with the classifier loaded."""
+    got = {}
+
+    @wraps(training.train)
+    def recording(**given):
+        got.update(given)
+
+    monkeypatch.setattr(training, "train", recording)
+    run = tmp_path / "run"
+    answer = stylex(
+        *("train", "--data", photos, "--classifier", script, "--classes", "bad,good"),
+        *("--run", run, "--hide-p", "0.25", "--flips", "--no-augment", "--group", "^p"),
+    )
+    assert answer.code == 0
+    assert got["classifier"].classes == ("bad", "good")
+    assert (got["run"], got["data"]) == (run, photos)
+    assert (got["hide_p"], got["flips"], got["augment"], got["group"]) == (0.25, True, False, "^p")
+    named = inspect.signature(training.train).parameters
+    defaults = {n: p.default for n, p in named.items() if p.default is not p.empty}
+    changed = {"hide_p", "flips", "augment", "group"}
+    assert {n: got[n] for n in defaults if n not in changed} == {
+        n: v for n, v in defaults.items() if n not in changed
+    }
+
+
+# mistakes
+
+
+def test_a_mistake_of_another_process_is_one_line(tmp_path):
+    """Exit code 2 and one line, as a shell sees it."""
+    command = [sys.executable, "-m", "stylex", "report", "--run", str(tmp_path / "nowhere")]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert answer.stderr.count("\n") == 1
+    assert "nowhere is not a run" in answer.stderr
+
+
+def test_unknown_command_and_option():
+    """The commands are named; an option that is none is told by the parser."""
+    line = refused("serch", "--run", "x")
+    assert "no command 'serch'" in line
+    assert all(name in line for name in cli.COMMANDS)
+    answer = stylex("report", "--rum", "x")
+    assert answer.code == 2
+    assert "--rum" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("name", ["search", "explain", "report"])
+def test_missing_run(name, tmp_path):
+    """No such directory, and one that is no run."""
+    more = ("photo.png", "--target", "yes") if name == "explain" else ()
+    for path in (tmp_path / "nowhere", tmp_path):
+        assert "is not a run" in refused(name, *more, "--run", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"--data": "nowhere"}, "nowhere does not exist; give a folder"),
+        ({"--data": "empty"}, "empty holds no file"),
+        ({"--data": "broken"}, "none of 1 files is a usable image"),
+        ({"--classifier": "gone.ts"}, "no classifier at gone.ts; give file.py:function"),
+        ({"--classifier": "gone.py:model"}, "no file gone.py"),
+        ({"--classifier": "SCRIPT"}, "does not name its classes; add them in order, `--classes"),
+        ({"--classifier": "SCRIPT", "--classes": "a"}, "wanted two or more different names"),
+        ({"--classes": "a,b"}, "brings its own classes; give these only with a TorchScript"),
+        ({"--resolution": 33}, "resolution is 33; wanted a power of two from 32 to 256"),
+    ],
+)
+def test_mistakes_of_train(way, photos, script, tmp_path, monkeypatch, *, change, says):
+    """Each in one line, before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    given = {"--data": photos, "--classifier": way.classifier, "--run": "run", "--resolution": 32}
+    given |= {name: script if value == "SCRIPT" else value for name, value in change.items()}
+    assert says in refused("train", *(x for pair in given.items() for x in pair))
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_of_train_classifier(photos, tmp_path):
+    """One class, an unknown one, no folders."""
+    given = ("train-classifier", "--out", tmp_path / "out", "--resolution", 32)
+    assert "nowhere does not exist" in refused(*given, "--data", tmp_path / "nowhere")
+    line = refused(*given, "--data", photos, "--classes", "no,maybe")
+    assert "no image of maybe in train" in line
+    line = refused(*given, "--data", photos, "--classes", "no")
+    assert "images in 1 class folders (no)" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("--target", "maybe"), "there is no class 'maybe'; choose one of no, yes"),
+        (("--source", "maybe"), "there is no class 'maybe'"),
+        (("--target", "no", "--source", "no"), "both source and target"),
+        (("--images", 1), "images is 1; wanted two or more"),
+        (("--images", -3), "images is -3"),
+        (("--count", 0), "count is 0; wanted 1 attribute or more"),
+        (("--threshold", 0), "threshold 0.0 explains every image"),
+        (("--data", "nowhere"), "nowhere does not exist"),
+    ],
+)
+def test_mistakes_of_search(copied, seen, change, says):
+    """In one line; the earlier search stays."""
+    before = Run(copied).search.read_bytes()
+    assert says in refused("search", "--run", copied, *change)
+    assert Run(copied).search.read_bytes() == before
+
+
+def test_mistakes_of_explain(way, copied, tmp_path):
+    """A photo that is none, a class that is none, a run that was not searched."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nhalf")
+    given = ("explain", "--run", copied, "--target")
+    assert "broken.png is not a readable image" in refused(*given, "yes", broken)
+    assert "gone.png does not exist; give an image" in refused(*given, "yes", tmp_path / "gone.png")
+    assert "is not a readable image" in refused(*given, "yes", tmp_path)
+    assert "there is no class 'maybe'" in refused(*given, "maybe", way.photo)
+    Run(copied).search.unlink()
+    assert "holds no search; run `stylex search --run" in refused(*given, "yes", way.photo)
+
+
+def test_another_classifier_is_refused(way, copied, script, tmp_path):
+    """By its hash: when training goes on, and when a run is opened with it."""
+    other = tmp_path / "other.py"
+    other.write_text(
+        "import torch\nfrom stylex import Classifier\n"
+        "def model():\n"
+        "    return Classifier(lambda x: x.mean((2, 3))[:, :2], ('no', 'yes'), size=32)\n"
+    )
+    given = ("search", "--run", copied, "--classifier", f"{other}:model")
+    assert "the classifier has changed since this run was trained" in refused(*given)
+    changed = [f"{other}:model" if x == way.classifier else x for x in way.trained]
+    line = refused(*(copied if x == way.run else x for x in changed))
+    assert "the classifier changed since" in line
+
+
+def test_other_settings_are_refused(way, copied):
+    """A run goes on with what it was begun with."""
+    line = refused(*(copied if x == way.run else x for x in way.trained), "--hide-p", 0.1)
+    assert "was begun with hide_p 0.5, now it is 0.1; give the same, or another --run" in line
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path):
+    """A file where the run should be."""
+    (tmp_path / "file").write_text("x")
+    assert "file" in refused("report", "--run", tmp_path / "file" / "run")
+
+
+def test_long_messages_and_interruptions_are_one_line(monkeypatch):
+    """Whatever a library says; and Ctrl-C tells what goes on."""
+
+    def failing(run: str = "x") -> None:
+        """Fail."""
+        raise ValueError("first\n  second\n")
+
+    def interrupted(run: str = "x") -> None:
+        """Be stopped."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "command", lambda name: failing)
+    assert refused("train") == "stylex: first second\n"
+    monkeypatch.setattr(cli, "command", lambda name: interrupted)
+    assert refused("train") == (
+        "stylex: stopped; the same command goes on from the last checkpoint\n"
+    )
+    assert refused("search") == "stylex: stopped\n"
