@@ -6,6 +6,7 @@ Prints a table and writes benchmarks/results/demo.json.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from made import made, write_result
@@ -50,8 +51,8 @@ def summary(results: list[dict]) -> dict:
     return table
 
 
-def _mean(values) -> float:  # noqa: ANN001
-    values = list(values)
+def _mean(shares: Iterable[float]) -> float:
+    values = list(shares)
     return sum(values) / len(values)
 
 

@@ -11,13 +11,13 @@ stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
 [ -d runs/leaves-classifier ] ||
   stylex train-classifier --data "$DATA/data/leaves64.zip" --resolution 32 --half a --out runs/leaves-classifier
 stylex train --data "$DATA/data/leaves64.zip" --classifier runs/leaves-classifier \
-  --resolution 32 --flips --total-images 80000 --snapshot-images 10000 --run runs/leaves
+  --resolution 32 --flips --total-images 60000 --snapshot-images 10000 --run runs/leaves
 # another's classifier takes more time than all networks together: its KL on a quarter of each batch
 stylex train --data "$DATA/data/faces64.zip" --classifier "$DATA/weights/face_gender.ts" --classes male,female \
-  --resolution 32 --flips --total-images 40000 --snapshot-images 10000 --kl-share 0.25 --run runs/faces
+  --resolution 32 --flips --total-images 18000 --snapshot-images 6000 --kl-share 0.25 --run runs/faces
 
 for run in leaves faces; do
-  stylex search --run runs/$run --images 120 --count 8
+  stylex search --run runs/$run --images $([ $run = leaves ] && echo 100 || echo 16) --count 8
 done
 photo() { unzip -p "$DATA/data/$1" "$(unzip -Z1 "$DATA/data/$1" "$2" | sed -n "${3}p")" >"$4"; }
 photo leaves64.zip 'test/healthy/*' 20 runs/healthy-leaf.jpg

@@ -385,6 +385,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_killed_run_goes_on_as_if_nothing_had_been(
     killed: Path, straight: Run, photos: Path, moment: str
@@ -560,6 +561,7 @@ def test_going_back_before_any_checkpoint_begins_anew(photos: Path, tmp_path: Pa
     assert runs.read_json(runs.state_file(Run(tmp_path).saved()[-1]))["attempt"] == 1
 
 
+@pytest.mark.slow
 def test_resuming_after_going_back_equals_the_straight_run(
     photos: Path, tmp_path: Path, monkeypatch
 ):

@@ -73,11 +73,20 @@ class ModulatedConv(nn.Module):
 
     Scaling the input channels, convolving and scaling the output channels equals convolving with
     per-sample weights (StyleGAN2, section 2.2), and keeps one dense convolution for the batch.
+    `start` scales the first weights.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int = 3, demodulate: bool = True):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 3,
+        demodulate: bool = True,
+        start: float = 1.0,
+    ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.weight = nn.Parameter(start * torch.randn(outputs, inputs, kernel, kernel))
         self.scale = 1 / math.sqrt(inputs * kernel * kernel)
         self.demodulate = demodulate
 

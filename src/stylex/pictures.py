@@ -82,7 +82,6 @@ def save(picture: Image.Image, path: Path) -> None:
 
 def animate(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = FLICKER_MS) -> None:
     """Write an endless animation (.gif or .webp)."""
-    options = {"lossless": True} if path.suffix == ".webp" else {}
     with replacing(path) as partial:
         frames[0].save(
             partial,
@@ -90,5 +89,5 @@ def animate(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = FL
             append_images=list(frames[1:]),
             duration=milliseconds,
             loop=0,
-            **options,
+            lossless=True,  # read by WebP alone
         )

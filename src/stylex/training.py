@@ -96,7 +96,7 @@ def train(
         kl_weight: weight of KL(C(x) || C(x')).
         kl_share: share of each batch whose KL is taken; lower it where the classifier is slow.
         adversarial_weight: weight of the generator's adversarial loss (the paper's: 1).
-        adversarial_from_images: images seen before D and the noise pass begin; two fifths by default.
+        adversarial_from_images: images before D and the noise pass begin; two fifths by default.
         r1_gamma: R1 weight of D.
         r1_interval_steps: steps between R1 penalties.
         path_weight: weight of path-length regularisation; 0 leaves it out.
