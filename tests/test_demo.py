@@ -10,6 +10,7 @@ from PIL import Image
 
 from stylex import attfind, cli, demo
 from stylex.attfind import Search
+from stylex.classifying import train_classifier
 from stylex.runs import Run, read_json
 from stylex.stylespace import Layout, bounds
 from stylex.synthetic import FACTORS, Rule, draw_factors, draw_rule, render, train_reader
@@ -147,6 +148,8 @@ def small(monkeypatch, reader):
     monkeypatch.setattr(demo, "CLASSIFIER_IMAGES", 640)
     monkeypatch.setattr(demo, "SEARCHED", 4)
     monkeypatch.setattr(demo, "train_reader", lambda seed: reader)
+    narrow = functools.partial(train_classifier, width=16)
+    monkeypatch.setattr(demo, "train_classifier", narrow)
     monkeypatch.setattr(demo, "train", functools.partial(train, width=0.0625, device="cpu"))
 
 

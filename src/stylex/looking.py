@@ -15,6 +15,9 @@ from stylex.shapes import Images
 Rows = dict[str, Float[Tensor, "m c h w"]]  # fewer images than were measured
 
 
+KINDS = {"lpips": "lpips-squeeze"}  # its name in results says which network
+
+
 def measure(model: StylEx, photos: Images, logits: Tensor) -> dict[str, float]:
     """L1 and agreement of a model, with the floors that make them readable."""
     w, p, labels = in_batches(model.encode, photos), logits.softmax(1), logits.argmax(1)
@@ -96,13 +99,16 @@ def evaluate(
     table: dict[str, Any] = {}
     for name, images in others.items():
         table[f"l1{name}"] = metrics.l1(photos, images).mean().item()
-        table[f"perceptual{name}"] = in_batches(distance, photos, images).mean().item()
+        if perceptual == "none":
+            table |= {f"perceptual{name}": None, f"why_perceptual{name}": "trained without one"}
+        else:
+            table[f"perceptual{name}"] = in_batches(distance, photos, images).mean().item()
     names = ("own", "mean_w", "other_w", "swapped_p", "mean_p")
     shares = {k: measures["agreement" if k == "own" else f"agreement_{k}"] for k in names}
     return {
         "images": len(photos),
         "split": "test",
-        "reconstruction": table | {"perceptual_kind": perceptual},
+        "reconstruction": table | {"perceptual_kind": KINDS.get(perceptual, perceptual)},
         "agreement": shares | {"chance": measures["chance"], "kl": measures["kl"]},
         "logit_std": logits.std(0).tolist(),
     }

@@ -7,7 +7,7 @@ and path length (method.md, trap 8). Gradients are averaged here instead.
 
 import os
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from lightning.fabric import Fabric
@@ -22,7 +22,13 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     Args:
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto" is bf16 where the hardware multiplies it natively, else fp32.
+
+    Raises:
+        ValueError: another precision.
     """
+    if precision not in get_args(Precision):
+        wanted = ", ".join(get_args(Precision))
+        raise ValueError(f"precision {precision!r} came; wanted one of {wanted}")
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
     if precision == "auto":
         precision = "bf16" if native_bf16(device) else "fp32"

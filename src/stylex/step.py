@@ -114,7 +114,10 @@ class Step:
         return {name: value.detach() for name, value in losses.items()}
 
     def hide(self, p: Probabilities, draw: torch.Generator) -> Probabilities:
-        """The mean p instead of the photo's own in a share of the encoder passes (trap 11)."""
+        """The mean p instead of the photo's own in a share of the encoder passes (trap 11).
+
+        [O] D is still told the photo's own p: it is that photo that should come out.
+        """
         hidden = torch.rand(len(p), 1, generator=draw, device=p.device) < self.options.hide_p
         return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
 
