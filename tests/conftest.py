@@ -1,5 +1,7 @@
 """What all tests share. Nothing here imports stylex: the shape checks hook into its import."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """The folder of real images and weights; the test also carries `@pytest.mark.shared`."""
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """Training flushes denormals, for the whole process: undone, or later tests would feel it."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:

@@ -156,7 +156,7 @@ def small(monkeypatch, reader):
 def test_demo_from_end_to_end(small, tmp_path, capsys, monkeypatch):
     """Everything is written and said; the same command again trains nothing anew."""
     run = str(tmp_path / "demo")
-    table = demo.demo(run=run, seed=1, total_images=200)
+    table = demo.demo(run=run, seed=1, total_images=96)
     files, said = Run(run), capsys.readouterr().out
     assert read_json(files.planted) == table
     assert {"planted_found", "planted_false", "minutes", "seed", "attributes"} <= set(table)
@@ -175,7 +175,7 @@ def test_demo_from_end_to_end(small, tmp_path, capsys, monkeypatch):
         raise AssertionError("the classifier was trained again")
 
     monkeypatch.setattr(demo, "train_classifier", again)
-    second = demo.demo(run=run, seed=1, total_images=200)
+    second = demo.demo(run=run, seed=1, total_images=96)
     assert second["resumed"] is True
     assert second["attributes"] == table["attributes"]
     assert "min left" not in capsys.readouterr().out
