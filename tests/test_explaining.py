@@ -88,6 +88,15 @@ def test_strength_reaches_pictures_and_numbers():
     torch.testing.assert_close(answer.alone, flat([0.0, -0.5, -0.5, -0.5]))
 
 
+def test_count_is_for_each_alone_and_twice_together():
+    """One is shown alone, two are combined: enough for this margin."""
+    model = model_of(margin=0.5)
+    found = holding(model, *(attribute(j) for j in range(4)))
+    answer = explain(model, flat([-0.5] * 4), found, target=1, count=1)
+    assert len(answer.independent) == len(answer.alone) == 1
+    assert answer.flipped_at == 2
+
+
 def test_disagreement_of_photo_and_reconstruction_is_said():
     """The encoder errs by 0.2: the photo is "no", its reconstruction "yes"."""
     model = model_of(margin=0.1, error=0.2)
@@ -203,6 +212,11 @@ def test_search_of_one_class_from_one_class(photos):
     assert {a.target for a in found.attributes} <= {1}
     assert (found.source, found.strength, found.rule) == (0, 0.5, "single")
     assert len(found.attributes) <= 2
+    synthesis, styles = model.generator.synthesis, found.styles
+    effects, _ = explaining.sweep.measure(
+        synthesis, model.classifier, styles, found.bounds, strength=0.5
+    )
+    assert torch.equal(found.effects, effects)
 
 
 def test_search_whose_images_are_all_unstable(photos):

@@ -227,6 +227,7 @@ def test_any_size_and_mode_goes_in(run, tmp_path, name):
             image.load()
             assert image.width > 32
     assert answer["image"] == name
+    assert answer["perceptual"] is None  # this run was trained without one
     assert answer == read_json(folder / "explanation.json")
     if name == "colour.png":
         assert answer["photo_logits"] == pytest.approx([0.6, -1.1], abs=0.03)
