@@ -45,7 +45,7 @@ SEARCHED = 80  # images, of at most 100 promised
 FIRST = 4  # attributes that are compared with the planted rule
 
 
-def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 40_000) -> dict[str, Any]:
+def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -> dict[str, Any]:
     """Draw images, train a classifier and a StylEx, search, explain three images, report.
 
     Args:
