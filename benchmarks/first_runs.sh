@@ -11,7 +11,7 @@ stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
 [ -d runs/leaves-classifier ] ||
   stylex train-classifier --data "$DATA/data/leaves64.zip" --resolution 32 --half a --out runs/leaves-classifier
 stylex train --data "$DATA/data/leaves64.zip" --classifier runs/leaves-classifier \
-  --resolution 32 --flips --total-images 60000 --warmup-images 16000 --adversarial-from-images 32000 \
+  --resolution 32 --flips --total-images 60000 --adversarial-from-images 32000 \
   --snapshot-images 10000 --run runs/leaves
 # another's classifier takes more time than all networks together: its KL on a quarter of each batch
 stylex train --data "$DATA/data/faces64.zip" --classifier "$DATA/weights/face_gender.ts" --classes male,female \

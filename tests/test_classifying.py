@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylex.classifier import load_classifier
+from stylex.classifier import Classifier, load_classifier
 from stylex.classifying import (
     _chances,
     augment,
@@ -17,9 +17,13 @@ from stylex.classifying import (
     fit,
     fit_temperature,
     in_half_a,
+    labels_of,
+    predict,
     soften,
     train_classifier,
 )
+from stylex.data import ImageSet
+from stylex.judgenet import JudgeNet
 
 QUICK = {"total_images": 640, "batch": 32, "width": 16}
 
@@ -81,6 +85,23 @@ def test_bytes_and_floats_are_the_same_images():
     assert fit(floats, labels, floats, labels, ("a", "b"), **quick).hash == first.hash
 
 
+def test_another_network_learns_too():
+    """Any that ends in a linear `head`; the seed initialises it, and it is calibrated."""
+    images, labels = stripes(60)
+
+    def trained() -> Classifier:
+        quick = {"total_images": 640, "batch": 32}
+        network = JudgeNet(3, 2, resolution=32, width=16)
+        return fit(images, labels, *stripes(20, 1), ("a", "b"), network=network, **quick)
+
+    first, again = trained(), trained()
+    assert isinstance(first.model, JudgeNet)
+    assert first.hash == again.hash
+    others, their = stripes(40, 2)
+    said = predict(first, others, torch.arange(40)).argmax(1)
+    assert (said == their).float().mean() > 0.9
+
+
 def test_halves_are_those_of_the_names(folder, tmp_path):
     """The parity of the CRC-32 of the file's own name decides; half B is the rest."""
     names = [f"train/a/{n**2}.png" for n in range(50)]
@@ -100,6 +121,14 @@ def test_classes_are_drawn_equally_often():
     labels = torch.tensor([0] * 9 + [1] + [-1] * 2)
     expected = torch.tensor([1 / 9] * 9 + [1.0] + [0.0] * 2)
     torch.testing.assert_close(_chances(labels, 2), expected)
+
+
+def test_labels_are_the_places_of_the_classes():
+    """In the order given; -1 for other folders and for images of none."""
+    images, names = stripes(3)[0], ("a/0.png", "b/1.png", "c/2.png")
+    named = ImageSet(images, names, labels=("a", "b", "c"))
+    assert labels_of(named, ("b", "a")).tolist() == [1, 0, -1]
+    assert labels_of(ImageSet(images, names), ("b", "a")).tolist() == [-1, -1, -1]
 
 
 def test_temperature_in_closed_form():

@@ -24,7 +24,7 @@ from stylex import classifying, cli, data, demo, explaining, runs, training
 from stylex.classifier import Classifier
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, read_lines
-from stylex.synthetic import draw_factors, render
+from stylex.scenes import LEAVES
 
 PARTS = {"train": 48, "search": 8, "test": 8}
 
@@ -64,8 +64,8 @@ def draw(folder: Path) -> Path:
     """Labelled images: bright backgrounds are "yes"."""
     generator = torch.Generator().manual_seed(0)
     for part, count in PARTS.items():
-        factors = draw_factors(count, generator)
-        for i, image in enumerate(render(factors, supersample=1)):
+        factors = LEAVES.sample(count, generator)
+        for i, image in enumerate(LEAVES.render(factors, supersample=1)):
             place = folder / part / ("yes" if i % 2 else "no")
             place.mkdir(parents=True, exist_ok=True)
             to_picture((image + (0.3 if i % 2 else -0.3)).clamp(-1, 1)).save(place / f"{i:03d}.png")

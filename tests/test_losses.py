@@ -18,6 +18,7 @@ from stylex.losses import (
     mix_cut,
     path_lengths,
     perceptual_distance,
+    quieted,
     r1_penalty,
 )
 from stylex.smallnet import SmallNet
@@ -220,3 +221,28 @@ def test_mix_cut_range():
     assert always.unique().tolist() == [1, 2, 3, 4, 5, 6]
     assert torch.equal(mix_cut(50, 7, 0.0, draw), torch.full((50,), 7.0))
     assert (mix_cut(2000, 7, 0.3, draw) < 7).float().mean().item() == pytest.approx(0.3, abs=0.05)
+
+
+@given(loud=st.floats(1e-3, 1e3), longest=st.floats(0.1, 10))
+def test_no_gradient_is_louder_than_that_of_l1(loud: float, longest: float):
+    """Each image by itself: a loud one is cut to the length, a quiet one is left alone."""
+    images = noise(3, 2, 4, 4).requires_grad_()
+    (of_l1,) = torch.autograd.grad((images - 50).abs().mean(), images)
+    limit = longest * of_l1[0].norm()
+    direction = noise(3, 2, 4, 4, seed=1)
+    (free,) = torch.autograd.grad((loud * direction * images).sum(), images)
+    (held,) = torch.autograd.grad((loud * direction * quieted(images, longest)).sum(), images)
+    for was, now in zip(free, held, strict=True):
+        expected = was * (limit / was.norm()).clamp(max=1)
+        torch.testing.assert_close(now, expected)
+
+
+def test_quieting_changes_no_value_and_no_other_path():
+    """The loss is the same, and what does not go through it keeps its gradient; 0 is no limit."""
+    images = noise(2, 1, 4, 4).requires_grad_()
+    passed = quieted(images, 1.0)
+    assert torch.equal(passed, images)
+    (both,) = torch.autograd.grad(1e4 * passed.sum() + 7 * images.sum(), images)
+    assert (both - 7).flatten(1).norm(dim=1).tolist() == pytest.approx([0.125, 0.125], rel=1e-4)
+    assert quieted(images, 0.0) is images
+    assert quieted(images.detach(), 1.0).grad_fn is None

@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from measured import attribute as honest
+from measured import evaluated, smudge
 from PIL import Image
 
 from stylex.page import LIMIT_BYTES, Pictures, curves, films, percent
@@ -323,6 +325,56 @@ def test_a_class_that_comes_from_p_alone_is_said_first(tmp_path, mean_w, mean_p,
     text = Seen(write_report(run.path).read_text("utf-8")).text
     at = text.find("The probabilities alone carry the class")
     assert (0 < at < text.find("Begun")) == doubt
+
+
+def make_evaluation(run: Run, **other) -> None:
+    """What `evaluate` adds to the metrics: two of the four attributes were tried."""
+    tried = [honest(0, 1, 77, 0), smudge(1, 1, 77)]
+    metrics = json.loads(run.metrics.read_text())
+    write_json(run.metrics, metrics | evaluated(attributes=tried) | other)
+
+
+def card(page: str, place: str) -> str:
+    """The card of one attribute."""
+    return re.search(rf'<article[^>]*id="attribute-{place}".*?</article>', page, re.DOTALL).group()
+
+
+def test_attributes_carry_their_gates(tmp_path):
+    """A trusted one, an artefact that is set apart, and two that nobody tried."""
+    run = make_run(tmp_path)
+    make_evaluation(run)
+    page = plain(run)
+    good, bad, untried = card(page, "0-1"), card(page, "1-1"), card(page, "0-2")
+    assert 'class="card trusted"' in good
+    assert "<strong>Trusted</strong>" in good
+    assert "<h5>Towards healthy</h5>" in good
+    assert "<h5>Towards sick (artefact)</h5>" in good  # the other end of the same coordinate
+    assert 'class="card artefact"' in bad
+    assert "<strong>Artefact</strong>" in bad
+    assert "under a blur it keeps 0.02 of its effect, wanted 0.50" in bad
+    assert ".card.artefact" in page  # its look
+    assert 'class="card untried"' in untried
+    assert "Not evaluated" in untried
+
+
+def test_a_verdict_stands_above_everything(tmp_path):
+    """The name of what is wrong with the model comes before the first chapter."""
+    run = make_run(tmp_path)
+    bad = {"name": "attributes are adversarial", "passed": False, "says": f"{EVIL} of 20 lose it"}
+    make_evaluation(run, verdicts=[bad])
+    page = write_report(run.path).read_text("utf-8")
+    seen = Seen(page)
+    assert seen.text.index("Attributes are adversarial.") < seen.text.index("Begun")
+    assert page.count("<script") == 1
+    levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    assert all(s.get("aria-label") or s.get("aria-hidden") for s in seen.all("svg"))
+
+
+def test_a_run_that_was_never_evaluated_has_no_marks(page):
+    """Old keys only: the cards are as they were, and the page says what is to be done."""
+    assert 'class="gates"' not in page
+    assert "No attribute was tried yet: stylex evaluate does it." in Seen(page).text
 
 
 def test_nulls_give_their_reason(page):

@@ -21,13 +21,13 @@ OPTIONS: dict[str, Any] = {
     "judged_share": 1.0,
     "noise_share": 0.5,
     "mixing": 0.5,
-    "warmup_images": 0,
     "l1_weight": 1.0,
     "perceptual": "none",
     "perceptual_weight": 1.0,
     "w_weight": 0.1,
     "kl_weight": 1.0,
     "kl_share": 1.0,
+    "loudness": 0.0,
     "adversarial_weight": 0.1,
     "adversarial_from_images": 0,
     "r1_gamma": 0.1,
@@ -275,7 +275,7 @@ def test_lazy_penalties_are_weighted_by_their_interval():
 
 
 def test_reconstruction_losses_in_closed_form():
-    """L1, w and KL of images that differ by a constant; the warm-up lowers KL alone."""
+    """L1, w and KL of images that differ by a constant."""
     step = make_step(l1_weight=3.0, kl_weight=2.0)
     photos, logits = batch(step)
     redrawn = photos * 0.5
@@ -291,24 +291,23 @@ def test_reconstruction_losses_in_closed_form():
         0.1 * (again - w[: N // 4]).abs().mean().item(), rel=1e-5
     )
     assert losses["perceptual"].item() == 0
-    cold = step.reconstruction(photos, redrawn, w, logits, rise=0.0)
-    assert (cold["kl"].item(), cold["l1"].item()) == (0, losses["l1"].item())
 
 
-def test_weights_rise_over_the_warm_up():
-    """From 0 at the first image to 1 at the last of the warm-up, and no further."""
-    rises = []
-    step = make_step(warmup_images=4 * N, adversarial_from_images=99 * N)
-    real = step.reconstruction
-
-    def reconstruction(*args: Any, rise: float) -> dict[str, Tensor]:
-        rises.append(rise)
-        return real(*args, rise=rise)
-
-    step.reconstruction = reconstruction
-    for number in range(6):
-        step(*batch(step), images_seen=number * N)
-    assert rises == [0, 0.25, 0.5, 0.75, 1, 1]
+def test_a_loud_classifier_does_not_drown_the_reconstruction():
+    """KL of any weight sends no longer gradient into an image than L1; without a limit it does."""
+    photos, logits = batch(make_step())
+    redrawn = -photos
+    lengths = {}
+    for loudness in (0.0, 1.0, 2.0):
+        step = make_step(kl_weight=1e4, w_weight=0.0, l1_weight=3.0, loudness=loudness)
+        drawn = redrawn.clone().requires_grad_()
+        losses = step.reconstruction(photos, drawn, step.trained.encoder(photos), logits)
+        (of_kl,) = torch.autograd.grad(losses["kl"], drawn, retain_graph=True)
+        (of_l1,) = torch.autograd.grad(losses["l1"], drawn)
+        lengths[loudness] = of_kl[0].norm() / of_l1[0].norm()
+    assert lengths[0.0] > 10
+    assert lengths[1.0] == pytest.approx(1.0, rel=1e-4)
+    assert lengths[2.0] == pytest.approx(2.0, rel=1e-4)
 
 
 def test_share_of_the_batch_whose_kl_is_taken():

@@ -23,8 +23,8 @@ from stylex.classifier import Classifier, load_classifier, save_classifier
 from stylex.losses import generator_loss
 from stylex.model import StylEx
 from stylex.runs import Run
+from stylex.scenes import LEAVES
 from stylex.smallnet import SmallNet
-from stylex.synthetic import draw_factors, render
 
 SPLITS = {"train": 24, "search": 14, "test": 8}
 # 12 steps: the noise pass and D begin with the sixth, a checkpoint stands before it and after
@@ -36,7 +36,6 @@ OPTIONS: dict[str, Any] = {
     "flips": True,
     "judged_share": 1.0,
     "perceptual": "classifier",
-    "warmup_images": 16,
     "adversarial_from_images": 20,
     "r1_interval_steps": 2,
     "path_weight": 2.0,
@@ -52,7 +51,7 @@ QUICK = {"total_images": 8, "adversarial_from_images": 0, "log_images": 4, "chec
 
 def draw_photos(folder: Path, mode: str = "RGB", size: tuple[int, int] = (32, 32)) -> Path:
     """Drawn images as PNG files in folders of the three splits."""
-    images = render(draw_factors(sum(SPLITS.values()), torch.Generator().manual_seed(0)))
+    images = LEAVES.render(LEAVES.sample(sum(SPLITS.values()), torch.Generator().manual_seed(0)))
     sides = [side for side, count in SPLITS.items() for _ in range(count)]
     for number, (side, image) in enumerate(zip(sides, images, strict=True)):
         picture = pictures.to_picture(image).convert(mode).resize(size, Image.Resampling.BICUBIC)
@@ -67,7 +66,7 @@ def make_classifier(channels: int = 3, classes: str = "ab", seed: int = 0) -> Cl
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3, generator=generator)
     classifier = Classifier(network, tuple(classes), size=32, channels=channels)
-    images = render(draw_factors(64, generator))
+    images = LEAVES.render(LEAVES.sample(64, generator))
     with torch.no_grad():
         network.head.weight.mul_(3 / classifier(images)[:, :2].diff().std())
         network.head.bias.sub_(classifier(images).mean(0))
@@ -302,12 +301,11 @@ def test_more_images_go_on_from_the_end(straight: Run, photos: Path, tmp_path: P
 
 
 def test_shares_of_the_training_stay_as_it_was_begun(photos: Path, tmp_path: Path):
-    """The warm-up is a fifth, D begins after two, of the images that were asked for at first."""
-    options = QUICK | {"adversarial_from_images": None, "warmup_images": None, "width": 0.03}
+    """D begins after two fifths of the images that were asked for at first."""
+    options = QUICK | {"adversarial_from_images": None, "width": 0.03}
     for total in (20, 40):
         finish(photos, tmp_path, **options | {"total_images": total})
         about = runs.read_json(Run(tmp_path).about)
-        assert about["settings"]["warmup_images"] == 4
         assert about["settings"]["adversarial_from_images"] == 8
         assert about["images_seen"] == total
     begins = [line["images_seen"] for line in lines(Run(tmp_path)) if "d" in line["losses"]]

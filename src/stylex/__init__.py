@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stylex.classifier import Classifier, load_classifier
     from stylex.classifying import train_classifier
     from stylex.data import load_images
+    from stylex.evaluation import evaluate
     from stylex.explaining import Explanation, explain, search
     from stylex.model import StylEx
     from stylex.report import write_report
@@ -24,6 +25,7 @@ _HOMES = {
     "Layout": "stylespace",
     "Search": "attfind",
     "StylEx": "model",
+    "evaluate": "evaluation",
     "explain": "explaining",
     "load_classifier": "classifier",
     "load_images": "data",
@@ -39,6 +41,7 @@ __all__ = [
     "Layout",
     "Search",
     "StylEx",
+    "evaluate",
     "explain",
     "load_classifier",
     "load_images",

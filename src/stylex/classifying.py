@@ -79,7 +79,7 @@ def train_classifier(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group)
     classes = tuple(classes or sorted(set(splits["train"].labels or ())))
-    labels = {name: _labels(images, classes) for name, images in splits.items()}
+    labels = {name: labels_of(images, classes) for name, images in splits.items()}
     if half != "all":
         chosen = in_half_a(splits["train"].names) == (half == "a")
         labels["train"] = torch.where(chosen, labels["train"], -1)
@@ -102,7 +102,7 @@ def train_classifier(
     )
     tested = labels["test"] >= 0
     logits = predict(classifier, splits["test"].images, tested.nonzero().flatten())
-    classifier.about |= _measured(logits, labels["test"][tested], classifier.about["temperature"])
+    classifier.about |= measured(logits, labels["test"][tested], classifier.about["temperature"])
     classifier.about |= {"half": half} | _about_data(data, splits, labels, classes)
     save_classifier(classifier, out)
     classifier.source = str(Path(out).resolve())
@@ -125,13 +125,14 @@ def fit(
     batch: int = 64,
     rate: float = 0.004,
     width: int = 128,
+    network: nn.Module | None = None,
     blur: float = 0.5,
     flips: bool = True,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[str], object] | None = None,
 ) -> Classifier:
-    """Train a SmallNet on images in memory; classes are drawn equally often.
+    """Train a network on images in memory; classes are drawn equally often.
 
     The weights kept are those of the lowest calibrated loss on the held-out images, which also
     give the temperature.
@@ -142,6 +143,8 @@ def fit(
         held_images: others, of the same shape.
         held_labels: theirs.
         classes: names of the classes.
+        network: another than a SmallNet of `width`, its last layer a linear one named `head`; it
+            is initialised anew.
         progress: called with a line of text now and then.
 
     Returns:
@@ -150,7 +153,9 @@ def fit(
     start = time.monotonic()
     generator = torch.Generator().manual_seed(seed)
     _, channels, resolution, _ = train_images.shape
-    network = SmallNet(channels, len(classes), resolution=resolution, width=width)
+    network = network or SmallNet(channels, len(classes), resolution=resolution, width=width)
+    head = network.head
+    assert isinstance(head, nn.Linear)
     _initialise(network, generator)
     network.to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
@@ -176,8 +181,8 @@ def fit(
                 progress(_line(step * batch, steps * batch, accuracy, time.monotonic() - start))
     network.load_state_dict(best.state)
     with torch.no_grad():  # the temperature goes into the last layer: what comes out is calibrated
-        network.head.weight.div_(best.temperature)
-        network.head.bias.div_(best.temperature)
+        head.weight.div_(best.temperature)
+        head.bias.div_(best.temperature)
     classifier = Classifier(network, classes, size=resolution, channels=channels).to(device)
     settings = {"total_images": total_images, "batch": batch, "rate": rate, "blur": blur}
     classifier.about = {
@@ -294,10 +299,11 @@ def _line(seen: int, total: int, accuracy: float, seconds: float) -> str:
     )
 
 
-def _labels(images: ImageSet, classes: Sequence[str]) -> Labels:
+def labels_of(images: ImageSet, classes: Sequence[str]) -> Labels:
     """Index of each image's class; -1 for images of no class."""
     index = {name: k for k, name in enumerate(classes)}
-    return torch.tensor([index.get(label, -1) for label in images.labels or ()], dtype=torch.long)
+    labels = images.labels or ("",) * len(images)
+    return torch.tensor([index.get(label, -1) for label in labels], dtype=torch.long)
 
 
 def _check(data: str | Path, labels: dict[str, Labels], classes: Sequence[str]) -> None:
@@ -314,7 +320,7 @@ def _check(data: str | Path, labels: dict[str, Labels], classes: Sequence[str]) 
             )
 
 
-def _measured(logits: Logits, labels: Labels, temperature: float) -> dict[str, Any]:
+def measured(logits: Logits, labels: Labels, temperature: float) -> dict[str, Any]:
     """Accuracy and calibration; a row of the confusion is a true class."""
     classes = logits.shape[1]
     pairs = labels * classes + logits.argmax(1)

@@ -19,6 +19,7 @@ COMMANDS = {
     "train-classifier": "train a small classifier from labelled folders",
     "search": "AttFind: the style coordinates that move the classifier's decision",
     "explain": "what would have to change in one photo",
+    "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
@@ -77,7 +78,8 @@ def command(name: str) -> Callable[..., Any]:
         from stylex.demo import demo
 
         return demo
-    return {"search": search, "explain": explain, "report": report}[name]
+    own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
+    return own[name]
 
 
 def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
@@ -217,6 +219,86 @@ def explain(
     options = {"target": target, "count": count, "strength": strength}
     answer, folder = showing.explain_file(model, found, photo, run, **options)
     print(showing.as_text(answer) if json else f"{showing.in_words(answer)}\nwritten: {folder}")
+
+
+def evaluate(
+    *,
+    run: str,
+    data: str | None = None,
+    oracle: tuple[str, ...] = (),
+    features: str = "squeezenet1_1",
+    images: int = 500,
+    count: int = 10,
+    panel_images: int = 60_000,
+    seed: int = 0,
+    classifier: str | None = None,
+) -> None:
+    """Measure what speaks for and against a searched run, and write it into its metrics.
+
+    Args:
+        run: directory of a run that was searched.
+        data: test images, neither trained nor searched on; by default the run's own.
+        oracle: a judge of the same classes, as in --classifier of train; several may be named. By
+            default two are trained on half B of the labelled training images.
+        features: for distances of image sets: squeezenet1_1, a TorchScript file, or none.
+        images: most test images.
+        count: attributes of each class.
+        panel_images: images that each default judge sees in training.
+        seed: of judges, noise, random coordinates and resampling.
+        classifier: needed only where the run could not keep it: file.py:function.
+    """
+    from rich.console import Console
+
+    from stylex import evaluation, judging, proof, showing
+    from stylex.attfind import Search
+    from stylex.classifier import load_classifier
+    from stylex.data import read_images
+    from stylex.features import load_features
+    from stylex.looking import KINDS, spread
+    from stylex.runs import Run, read_json, write_json
+
+    console, files = Console(soft_wrap=True, highlight=False), Run.open(run)
+    found, model = Search.load(run), _load(run, classifier)
+    splits, why = _splits(model, run)
+    if why:
+        raise ValueError(f"{why}; evaluating needs the training images for its floors")
+    form = {"resolution": model.resolution, "channels": model.channels}
+    photos = splits["test"] if data is None else read_images(data, **form)
+    judges = [load_classifier(source) for source in oracle]
+    why = ""
+    if not judges:
+        judges, why = judging.train_panel(
+            splits,
+            model.classes,
+            folder=files.judges,
+            resolution=model.resolution,
+            features=features,
+            total_images=panel_images,
+            seed=seed,
+            progress=console.print,
+        )
+    perceptual = read_json(files.about)["settings"]["perceptual"]
+    distance = showing.usable_distance(perceptual, model.classifier)
+    known = splits["train"]
+    measured = evaluation.evaluate(
+        model,
+        photos.batch(spread(len(photos), images)),
+        found,
+        train_images=known.batch(spread(len(known), evaluation.FITTED)),
+        judges=judges,
+        features=None if features == "none" else load_features(features),
+        features_name=features,
+        distance=distance,
+        distance_name="none" if distance is None else KINDS.get(perceptual, perceptual),
+        count=count,
+        seed=seed,
+        progress=console.print,
+    )
+    measured["panel"] |= {"why": why} if why else {}
+    write_json(files.metrics, read_json(files.metrics) | measured)
+    for part in proof.as_tables(measured):
+        console.print(part)
+    console.print(f"written: {files.metrics}; `stylex report --run {run}` shows it")
 
 
 def report(*, run: str) -> None:

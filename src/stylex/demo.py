@@ -4,9 +4,7 @@ Two of eight factors, drawn by the seed, decide the label. A small classifier le
 explains the classifier, and readers measure on the edited images which factor each attribute moves.
 """
 
-import io
 import time
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,34 +12,21 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stylex import explaining, runs, showing
+from stylex import explaining, showing
 from stylex.attfind import Search
-from stylex.classifier import ABOUT_FILE, Classifier, load_classifier
-from stylex.classifying import train_classifier
 from stylex.data import ImageSet, read_splits
+from stylex.edits import moved
 from stylex.looking import spread
 from stylex.model import StylEx
-from stylex.pictures import to_picture
+from stylex.planting import SEARCHED, draw_images, small_classifier
+from stylex.readers import Reader, factor_changes, train_reader
 from stylex.report import write_report
 from stylex.runs import Run, read_json, write_json
+from stylex.scenes import LEAVES
 from stylex.shapes import Images, Styles
-from stylex.stylespace import shift
-from stylex.synthetic import (
-    CLASSES,
-    FACTORS,
-    Reader,
-    Rule,
-    draw_factors,
-    draw_rule,
-    factor_changes,
-    render,
-    train_reader,
-)
+from stylex.synthetic import Rule, draw_rule
 from stylex.training import train
 
-COUNTS = {"train": 6000, "search": 300, "test": 400}
-CLASSIFIER_IMAGES = 30_000  # seen by the small classifier
-SEARCHED = 80  # images, of at most 100 promised
 FIRST = 4  # attributes that are compared with the planted rule
 
 
@@ -81,7 +66,7 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -
     explaining.add_sufficiency(model, splits["test"], found, run)
     console.print("\n[bold]4. three explanations, the report, and what was found[/bold]")
     explain_three(model, splits["test"], found, files)
-    table |= compare(model.synthesize, found, rule, train_reader(seed=seed))
+    table |= compare(model.synthesize, found, rule, train_reader(LEAVES, seed=seed))
     measured = read_json(files.metrics)
     table |= {name: measured[name] for name in ("agreement", "sufficiency10")}
     table["minutes"] = (time.monotonic() - began) / 60
@@ -90,38 +75,6 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -
     console.print(f"agreement of drawn and photo: {showing.agreement_in_words(table['agreement'])}")
     console.print(f"{table['minutes']:.1f} minutes; look at {write_report(run)}")
     return table
-
-
-def draw_images(rule: Rule, files: Run, *, seed: int) -> None:
-    """Write the images of one rule as a zip of `split/class/number.png`, unless it is there."""
-    if files.images.is_file():
-        return
-    draw = torch.Generator().manual_seed(seed)
-    with runs.replacing(files.images) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for split, count in COUNTS.items():
-            factors = draw_factors(count, draw)
-            labels = rule.labels(factors).tolist()
-            for number, (image, label) in enumerate(zip(render(factors), labels, strict=True)):
-                png = io.BytesIO()
-                to_picture(image).save(png, "PNG")
-                # a fixed date: the same seed gives the same bytes
-                name = zipfile.ZipInfo(f"{split}/{CLASSES[label]}/{number:05d}.png")
-                archive.writestr(name, png.getvalue())
-
-
-def small_classifier(files: Run, *, seed: int) -> Classifier:
-    """The classifier of the drawn images, trained unless it is there."""
-    folder = files.path / "planted-classifier"
-    if (folder / ABOUT_FILE).is_file():
-        return load_classifier(folder)
-    return train_classifier(
-        files.images,
-        folder,
-        resolution=32,
-        total_images=CLASSIFIER_IMAGES,
-        flips=False,
-        seed=seed,
-    )
 
 
 def search(model: StylEx, photos: ImageSet, files: Run, console: Console) -> Search:
@@ -166,35 +119,27 @@ def compare(
         attributes whose strongest factor decides nothing.
     """
     before, rows = synthesize(found.styles).cpu(), []
+    labels = found.logits.argmax(1)
     for rank in range(min(FIRST, len(found.towards(1)))):
-        after = synthesize(_moved(found, rank)).cpu()
+        after = synthesize(moved(found, rank, found.styles, labels)).cpu()
         changes = factor_changes(reader, before, after)
         strongest = int(changes.argmax())
         rows.append(
             {
                 "rank": rank + 1,
-                "factor": FACTORS[strongest],
+                "factor": LEAVES.factors[strongest],
                 "decides": strongest in rule.deciding,
-                "changes": dict(zip(FACTORS, changes.tolist(), strict=True)),
+                "changes": dict(zip(LEAVES.factors, changes.tolist(), strict=True)),
             }
         )
     named = {row["factor"] for row in rows}
-    deciding = [FACTORS[k] for k in rule.deciding]
+    deciding = [LEAVES.factors[k] for k in rule.deciding]
     return {
         "deciding": deciding,
         "attributes": rows,
         "planted_found": sum(name in named for name in deciding) / len(deciding),
         "planted_false": sum(not row["decides"] for row in rows),
     }
-
-
-def _moved(found: Search, rank: int) -> Styles:
-    """Styles under one attribute, each image moved towards the class that it is not."""
-    ways = [
-        shift(found.styles, a.coordinate, a.direction, found.bounds)
-        for a in (found.towards(target)[rank] for target in (0, 1))
-    ]
-    return torch.where(found.logits.argmax(1)[:, None] == 0, ways[1], ways[0])
 
 
 def as_table(table: dict[str, Any]) -> Table:

@@ -3,7 +3,7 @@
 Words for `metrics.json` and `log.jsonl`, as parts of a page; nothing is computed anew.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from stylex.page import (
@@ -36,6 +36,7 @@ WORDS = {
     "l1": "L1 error",
     "perceptual": "perceptual error",
     "lpips-squeeze": "LPIPS, squeeze",
+    "none": "perceptual error",
     "classifier": "features of the explained classifier",
     "participation_ratio": "participation ratio: over how many coordinates the effects spread",
 }
@@ -48,7 +49,7 @@ Json = Mapping[str, Any]
 
 
 def quality(metrics: Json) -> Html:
-    """Every measure beside its floor, or why it was not measured.
+    """Every measure of the search beside its floor, or why it was not measured.
 
     Args:
         metrics: the contents of `metrics.json`; empty where nothing was measured.
@@ -58,15 +59,25 @@ def quality(metrics: Json) -> Html:
     parts = [note(f"Measured on {metrics.get('images')} {metrics.get('split') or ''} images.")]
     for title, name, draw in (
         ("Does the reconstruction keep the class?", "agreement", agreement),
-        ("Does it look like the photo?", "reconstruction", _reconstruction),
-        ("Do ten attributes together flip the decision?", "sufficiency10", _sufficiency),
+        ("Does it look like the photo?", "reconstruction", reconstruction),
+        ("Do ten attributes together flip the decision?", "sufficiency10", sufficiency),
     ):
         group = metrics.get(name)
         parts += [tag("h3", title), draw(group) if group else note(known(metrics, name))]
-    rows = list(_flat({n: v for n, v in metrics.items() if n.removeprefix("why_") not in SECTIONS}))
-    if rows:
-        parts += [tag("h3", "Also measured"), table("Other measures", ("measure", "value"), rows)]
-    return join(parts)
+    return join((*parts, others(metrics, SECTIONS)))
+
+
+def others(metrics: Json, shown: Collection[str]) -> Html:
+    """A table of the measures that the page has no place for, groups opened; nothing for none.
+
+    Args:
+        metrics: the contents of `metrics.json`.
+        shown: groups that stand elsewhere.
+    """
+    rows = list(_flat({n: v for n, v in metrics.items() if n.removeprefix("why_") not in shown}))
+    if not rows:
+        return Html("")
+    return join((tag("h3", "Also measured"), table("Other measures", ("measure", "value"), rows)))
 
 
 def _flat(values: Json, before: str = "") -> Iterator[tuple[str, str]]:
@@ -88,17 +99,30 @@ def agreement(shares: Json) -> Html:
     Args:
         shares: `own` and its floors as shares of images, null with a `why_` where not measured.
     """
-    rows = [(given, known(shares, key, percent), says) for key, given, says in AGREEMENT]
-    caption = "Share of images whose class the generator keeps"
-    shown = table(caption, ("generator is given", "agreement", "what it says"), rows, marked=0)
-    parts = [shown]
+    divergences = shares.get("kl_of")
+    rows = [
+        (given, known(shares, key, percent), *_divergence(divergences, key), says)
+        for key, given, says in AGREEMENT
+    ]
+    head = ("generator is given", "agreement", *(["KL"] if divergences else []), "what it says")
+    parts = [table("Share of images whose class the generator keeps", head, rows, marked=0)]
     if all(shares.get(name) is not None for name in _JUDGED):
         doubt = _agreement_doubt(shares)
         fine = note("w carries part of the class: it does not come from p alone.")
         parts.append(caution(doubt) if doubt else fine)
-    if "kl" in shares:
+    if divergences:
+        says = "KL, in nats: how far the probabilities of the drawn image lie from the photo's."
+        parts.append(note(says))
+    elif "kl" in shares:
         parts.append(note(f"KL divergence of the probabilities: {known(shares, 'kl')}."))
     return join(parts)
+
+
+def _divergence(values: Json | None, name: str) -> list[str]:
+    """One more cell where the divergences were measured; guessing draws no image."""
+    if not values:
+        return []
+    return ["\N{EN DASH}" if name == "chance" else known(values, name)]
 
 
 _JUDGED = ("own", "mean_w", "mean_p", "chance")
@@ -123,7 +147,13 @@ def _agreement_doubt(shares: Json) -> str:
     )
 
 
-def _reconstruction(values: Json) -> Html:
+def reconstruction(values: Json) -> Html:
+    """Errors beside those of the mean image and of PCA (trap 14).
+
+    Args:
+        values: `l1` and `perceptual`, each with `_mean_image` and `_pca128`, and which perceptual
+            distance it is.
+    """
     kind = str(values.get("perceptual_kind") or "perceptual")
     rows = [
         (what, known(values, f"l1{end}"), known(values, f"perceptual{end}"))
@@ -146,7 +176,12 @@ def _compared(values: Json, name: str) -> str:
     return f"By {WORDS[name]} it is {'better' if own < floor else 'no better'} than PCA."
 
 
-def _sufficiency(pairs: Json) -> Html:
+def sufficiency(pairs: Json) -> Html:
+    """Flips by the search's ten attributes beside those by ten random coordinates.
+
+    Args:
+        pairs: for each "from->to" the `share`, its interval, `random` and the number of `images`.
+    """
     rows = [
         (
             pair.replace("->", " → "),
@@ -161,16 +196,20 @@ def _sufficiency(pairs: Json) -> Html:
     return table("Share of images whose decision flips", head, rows)
 
 
-def doubts(metrics: Json, log: Sequence[Json]) -> list[str]:
-    """What a reader must know first: a class that comes from p alone, the last health check.
+def doubts(metrics: Json, log: Sequence[Json]) -> list[Html]:
+    """What a reader must know first: the evaluation's verdicts, then the last health check.
 
     Args:
         metrics: the contents of `metrics.json`, or nothing.
         log: the lines of `log.jsonl`, oldest first.
     """
+    verdicts = metrics.get("verdicts") or []
+    says = [_headed(verdict["name"], verdict["says"]) for verdict in verdicts]
+    if all(verdict["name"] != "class from p alone" for verdict in verdicts):
+        says.append(join([_agreement_doubt(metrics.get("agreement") or {})]))
     last = next((line["health"] for line in reversed(log) if "health" in line), [])
-    says = [join(_message(message)) for message in last]
-    return list(filter(None, [_agreement_doubt(metrics.get("agreement") or {}), *says]))
+    says += [_message(message) for message in last]
+    return list(filter(None, says))
 
 
 # Training
@@ -222,18 +261,20 @@ def _health(log: Sequence[Json]) -> Html:
         return tag("p", "No check found anything wrong.")
     latest = sorted(seen, key=lambda name: seen[name][-1], reverse=True)
     items = [
-        (*_message(last[name]), " ", tag("span", _span(seen[name]), class_="note"))
+        (_message(last[name]), " ", tag("span", _span(seen[name]), class_="note"))
         for name in latest
     ]
     return tag("ul", *(tag("li", *item) for item in items))
 
 
-def _message(message: Json) -> tuple[Html, str]:
-    name, says, advice = (
-        text[:1].upper() + text[1:].removesuffix(".") + "."
-        for text in (message["name"], message["says"], message["advice"])
-    )
-    return tag("strong", name), f" {says} {advice}"
+def _message(message: Json) -> Html:
+    return _headed(message["name"], message["says"], message["advice"])
+
+
+def _headed(name: str, *says: str) -> Html:
+    """Sentences behind the name of what was found."""
+    first, *rest = (text[:1].upper() + text[1:].removesuffix(".") + "." for text in (name, *says))
+    return join((tag("strong", first), " ", " ".join(rest)))
 
 
 def _span(seen: Sequence[int]) -> str:

@@ -4,7 +4,7 @@ Everything is a function of tensors and callables, so every number can be checke
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -29,16 +29,16 @@ class PCA:
         # the smaller of the two Gram matrices has the same spectrum
         if len(flat) < flat.shape[1]:
             _, vectors = torch.linalg.eigh(centred @ centred.T)
-            left_out = len(flat) - min(components, len(flat) - 1)
-            basis = torch.linalg.qr(centred.T @ vectors[:, left_out:]).Q
+            kept = vectors.flip(1)[:, : min(components, len(flat) - 1)]
+            basis = torch.linalg.qr(centred.T @ kept).Q
         else:
-            basis = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -components:]
-        self.basis: Float[Tensor, "d k"] = basis
+            basis = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :components]
+        self.basis: Float[Tensor, "d k"] = basis  # widest first
 
-    def reconstruct(self, images: Images) -> Images:
-        """Project images onto the components."""
-        centred = images.flatten(1) - self.mean
-        flat = self.mean + centred @ self.basis @ self.basis.T
+    def reconstruct(self, images: Images, *, components: int | None = None) -> Images:
+        """Project images onto the first so many components, onto all where left out."""
+        centred, basis = images.flatten(1) - self.mean, self.basis[:, :components]
+        flat = self.mean + centred @ basis @ basis.T
         return flat.reshape(images.shape).clamp(-1, 1)
 
 
@@ -116,3 +116,145 @@ def interval(successes: int, trials: int) -> tuple[float, float]:
 def diversity(images: Images) -> float:
     """Mean L1 distance of neighbours in a batch: what class collapse loses (trap 9)."""
     return l1(images, images.roll(1, 0)).mean().item()
+
+
+# Distances of sets
+
+
+def kid(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, "m d"]) -> float:
+    """Kernel distance of two sets: unbiased MMD^2 under (x . y / d + 1)^3.
+
+    Binkowski et al. 2018, section 4 and lemma 6 of Gretton et al. 2012. Its expectation does not
+    depend on the numbers of images; below zero it is noise. Its unit is that of the features, so
+    their name belongs beside it.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    a, b = _rows(features_a), _rows(features_b)
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: Tensor) -> Tensor:  # without the pairs of an image and itself
+        every = kernel(x, x)
+        return (every.sum() - every.trace()) / (len(x) * (len(x) - 1))
+
+    return (within(a) + within(b) - 2 * kernel(a, b).mean()).item()
+
+
+def frechet(
+    a: Float[Tensor, "n d"],
+    b: Float[Tensor, "m d"],
+    reference: Float[Tensor, "r d"] | None = None,
+    *,
+    components: int = 64,
+) -> float:
+    """Squared Frechet distance of two sets, each taken as a Gaussian, on principal components.
+
+    Heusel et al. 2017, after Dowson & Landau 1982. On all of 512 features a few hundred images
+    would leave the covariances singular. It falls with the number of images: compare equal ones.
+
+    Args:
+        a: features of one set.
+        b: of the other.
+        reference: features that the components are fitted on; `b` where left out. Values can be
+            compared where it was the same.
+        components: of the reference, the widest first.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    fitted = _rows(b if reference is None else reference)
+    axes = torch.linalg.eigh(_covariance(fitted)).eigenvectors[:, -components:]
+    return sum(_gaussian_gaps(_rows(a) @ axes, _rows(b) @ axes))
+
+
+def latent_gap(a: Float[Tensor, "n l"], b: Float[Tensor, "m l"]) -> dict[str, float]:
+    """How far E(x) lies from M(z): what D saw from noise need not hold where photos are encoded.
+
+    Args:
+        a: w of photos.
+        b: w of noise.
+
+    Returns:
+        The two terms of the squared Frechet distance, `mean` and `covariance`, in units of b's
+        total variance: mean 1 is a shift as long as b's standard deviation; covariance 0 is equal
+        spread, 1 is an a without any.
+
+    Raises:
+        ValueError: fewer than two rows.
+    """
+    noise = _rows(b)
+    mean, covariance = _gaussian_gaps(_rows(a), noise)
+    total = _covariance(noise).trace().item()
+    return {"mean": mean / total, "covariance": covariance / total}
+
+
+def _gaussian_gaps(a: Tensor, b: Tensor) -> tuple[float, float]:
+    """|mu_a - mu_b|^2 and tr(A + B - 2 (A B)^(1/2)) of the covariances A and B."""
+
+    def root(x: Tensor) -> Tensor:  # R with R R^T = the covariance
+        values, vectors = torch.linalg.eigh(_covariance(x))
+        return vectors * values.clamp_min(0).sqrt()
+
+    root_a, root_b = root(a), root(b)
+    # the eigenvalues of A B are the squares of the singular values of R_a^T R_b
+    common = torch.linalg.matrix_norm(root_a.T @ root_b, "nuc")
+    spread = root_a.square().sum() + root_b.square().sum() - 2 * common
+    return (a.mean(0) - b.mean(0)).square().sum().item(), spread.item()
+
+
+def _covariance(rows: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
+    return torch.atleast_2d(rows.T.cov())  # of one feature torch gives a number
+
+
+def _rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    if len(features) < 2:
+        raise ValueError(
+            f"a distance of sets was asked of {len(features)} images; wanted two or more, give more"
+        )
+    return features.double()
+
+
+# Rankings and intervals
+
+
+def rank_biased_overlap(
+    list_a: Sequence[Hashable], list_b: Sequence[Hashable], p: float = 0.9
+) -> float:
+    """Agreement of two rankings, the first ranks counting most (Webber et al. 2010).
+
+    The mean over depths d of the share that the first d of both have in common, weighted by
+    p^(d - 1) down to the end of the longer list: 1 for equal rankings, 0 for disjoint ones.
+    (The original sums to infinity, where short lists never reach 1.)
+
+    Args:
+        list_a: best first, nothing twice.
+        list_b: another.
+        p: how fast the weight falls; at 0.9 the first ten ranks have two thirds of an endless
+            list's.
+    """
+    depths = range(1, max(len(list_a), len(list_b)) + 1)
+    if not depths:
+        return 1.0
+    shares = [len({*list_a[:d]} & {*list_b[:d]}) / d for d in depths]
+    weights = [p ** (d - 1) for d in depths]
+    return sum(w * s for w, s in zip(weights, shares, strict=True)) / sum(weights)
+
+
+def bootstrap_interval(
+    values: Float[Tensor, " n"], *, seed: int, draws: int = 1000
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean, by drawing the values again with replacement.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not len(values):
+        raise ValueError("an interval was asked of 0 values; wanted at least one, give more images")
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(values), (draws, len(values)), generator=generator)
+    means = values.double().cpu()[rows].mean(1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high

@@ -156,10 +156,20 @@ def films(sprite: Path, columns: int) -> list[Image.Image]:
     return [row.reduce(max(1, side // CELL_PIXELS)) for row in rows]
 
 
-def curves(title: str, lines: Mapping[str, Curve]) -> Html:
-    """A small line chart over the images seen; several lines get a legend.
+def curves(
+    title: str,
+    lines: Mapping[str, Curve],
+    *,
+    over: str = "images",
+    say: Callable[[Number], str] = "{:.3g}".format,
+) -> Html:
+    """A small line chart from 0 to the largest x; several lines get a legend.
 
-    Lines whose values are not all finite show the finite ones.
+    Args:
+        title: what is drawn.
+        lines: name of each line and its points; those that are not finite are left out.
+        over: unit of x.
+        say: a value of y in words.
     """
     lines = {
         name: _thinned([p for p in line if math.isfinite(p[1])]) for name, line in lines.items()
@@ -175,12 +185,12 @@ def curves(title: str, lines: Mapping[str, Curve]) -> Html:
         tag("polyline", points=_points(line, right, low, span), class_=f"line-{i % 6}")
         for i, line in enumerate(lines.values())
     ]
-    ends = "; ".join(f"{n} {line[0][1]:.3g} to {line[-1][1]:.3g}" for n, line in lines.items())
-    says = f"{title}, from the first to the last of {right:,.0f} images seen: {ends}"
-    chart = tag(
-        "svg", *_axes(right, low, high), *drawn, viewBox="0 0 280 130", role="img", aria_label=says
-    )
-    caption = title if len(lines) > 1 else f"{title}: {values[-1]:.3g}"
+    end = f"{f'{right:,.0f}' if right == int(right) else number(right)} {over}"
+    ends = "; ".join(f"{n} {say(line[0][1])} to {say(line[-1][1])}" for n, line in lines.items())
+    says = f"{title}, from the first to the last of {end}: {ends}"
+    parts = [*_axes(end, say(low), say(low + span)), *drawn]
+    chart = tag("svg", *parts, viewBox="0 0 280 130", role="img", aria_label=says)
+    caption = title if len(lines) > 1 else f"{title}: {say(values[-1])}"
     legend = [_legend(list(lines))] if len(lines) > 1 else []
     return tag("figure", tag("figcaption", caption), chart, *legend)
 
@@ -197,14 +207,14 @@ def _points(line: Curve, right: Number, low: Number, span: Number) -> str:
     )
 
 
-def _axes(right: Number, low: Number, high: Number) -> list[Html]:
+def _axes(end: str, low: str, high: str) -> list[Html]:
     return [
         tag("line", x1=36, y1=110, x2=276, y2=110, class_="axis"),
         tag("line", x1=36, y1=10, x2=276, y2=10, class_="axis"),
-        tag("text", f"{high:.2g}", x=31, y=14, text_anchor="end"),
-        tag("text", f"{low:.2g}", x=31, y=113, text_anchor="end"),
+        tag("text", high, x=31, y=14, text_anchor="end"),
+        tag("text", low, x=31, y=113, text_anchor="end"),
         tag("text", "0", x=36, y=125),
-        tag("text", f"{right:,.0f} images", x=276, y=125, text_anchor="end"),
+        tag("text", end, x=276, y=125, text_anchor="end"),
     ]
 
 
@@ -247,8 +257,10 @@ def percent(share: Number) -> str:
 
 
 def number(value: Any) -> str:
-    """A number to three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else f"{value}"
+    """A number to three digits, a large one to the unit."""
+    if not isinstance(value, float):
+        return f"{value}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def known(values: Mapping[str, Any], name: str, say: Callable[[Any], str] = number) -> str:

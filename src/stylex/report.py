@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stylex.evidence import Json, agreement, doubts, quality, training
+from stylex.evidence import Json, agreement, doubts, training
+from stylex.exhibits import chapters
 from stylex.page import (
     Html,
     Number,
@@ -32,6 +33,7 @@ from stylex.page import (
     when,
 )
 from stylex.runs import Run, now, read_json, read_lines, replacing
+from stylex.standing import marks, standing_of
 
 CLASSES, CARDS, EXPLANATIONS, NAMES = 8, 96, 24, 50  # shown of many; the page says how many more
 
@@ -59,9 +61,9 @@ def write_report(run: str | Path) -> Path:
         cautions=join(caution(says) for says in doubts(metrics, log)),
         about=_about(about),
         training=training(opened, log, pictures),  # first: the contact sheet must find room
-        attributes=_attributes(opened, classes, pictures),
+        attributes=_attributes(opened, metrics, classes, pictures),
         explanations=_explanations(opened, classes, pictures),
-        quality=quality(metrics),
+        quality=chapters(metrics),
         footer=f"Written {when(now())} about a run of StylEx {about.get('stylex', '')}.",
     )
     with replacing(opened.report) as partial:
@@ -116,11 +118,11 @@ def _skipped(names: Sequence[str]) -> Any:
 # Attributes
 
 
-def _attributes(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
+def _attributes(run: Run, metrics: Json, classes: Sequence[str], pictures: Pictures) -> Html:
     if not run.search.is_file():
         return note("Nothing was searched yet: ", tag("code", "stylex search"), " finds them.")
     search = read_json(run.search)
-    found = list(_found(run, search))
+    found = list(_found(run, search, metrics))
     parts = [note(_search_words(search.get("made") or {}, search.get("logit_std") or []))]
     if not found:
         parts.append(tag("p", "The search found no coordinate that moves the classifier."))
@@ -136,8 +138,8 @@ def _attributes(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
     return join(parts)
 
 
-def _found(run: Run, search: Json) -> Iterator[dict[str, Any]]:
-    """The ranked attributes with what was drawn of them."""
+def _found(run: Run, search: Json, metrics: Json) -> Iterator[dict[str, Any]]:
+    """The ranked attributes with what was drawn of them and how their trial went."""
     ranks = Counter()
     for entry in search["attributes"]:
         target = int(entry["target"])
@@ -149,6 +151,7 @@ def _found(run: Run, search: Json) -> Iterator[dict[str, Any]]:
         if any(drawn.get(key) != entry[key] for key in ("coordinate", "direction")):
             drawn = {"enough": False, "says": "No pictures of it were made yet."}
         own = {"target": target, "rank": ranks[target], "folder": file.parent}
+        own |= {"standing": standing_of(metrics, entry), "marks": marks(metrics, entry)}
         yield {**drawn, **entry, **own, "id": f"attribute-{place}"}
 
 
@@ -171,7 +174,8 @@ def _card(
     shown: dict[str, Json],
 ) -> Html:
     """One attribute, with the opposite direction of its coordinate where that was found too."""
-    parts = [tag("h4", _title(attribute, classes)), _attribute_facts(attribute)]
+    head = tag("h4", _title(attribute, classes))
+    parts = [head, attribute["marks"], _attribute_facts(attribute)]
     if attribute["id"] in shown:
         first = shown[attribute["id"]]
         link = tag("a", _title(first, classes), href=f"#{first['id']}")
@@ -182,7 +186,7 @@ def _card(
         ways = [attribute] if other is None else [attribute, other]
         drawn = [_way(way, classes, pictures, headed=len(ways) > 1) for way in ways]
         parts.append(tag("div", *drawn, _beside(attribute, classes, pictures), class_="ways"))
-    return tag("article", *parts, class_="card", id=attribute["id"])
+    return tag("article", *parts, class_=f"card {attribute['standing']}", id=attribute["id"])
 
 
 def _title(attribute: Json, classes: Sequence[str]) -> str:
@@ -211,7 +215,8 @@ def _side(attribute: Json) -> str:
 
 def _way(attribute: Json, classes: Sequence[str], pictures: Pictures, *, headed: bool) -> Html:
     """One direction: example images, all moved by one slider (method.md 4.4)."""
-    parts = [tag("h5", f"Towards {_name(classes, attribute['target'])}")] if headed else []
+    named = " (artefact)" if attribute["standing"] == "artefact" else ""
+    parts = [tag("h5", f"Towards {_name(classes, attribute['target'])}{named}")] if headed else []
     if not attribute["enough"]:
         return tag("div", *parts, note(attribute.get("says") or _TOO_FEW), class_="way")
     strengths = attribute["strengths"]

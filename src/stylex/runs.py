@@ -30,6 +30,7 @@ class Run:
         self.checkpoints = self.path / "checkpoints"  # what resuming needs
         self.sheets = self.path / "sheets"
         self.classifier = self.path / "classifier"  # a copy of ours or of a TorchScript file
+        self.judges = self.path / "judges"  # the oracle panel, trained on half B
         self.search = self.path / "search.json"
         self.search_tensors = self.path / "search.safetensors"
         self.metrics = self.path / "metrics.json"

@@ -222,7 +222,7 @@ def explain_file(
         model,
         to_unit(pixels[None]),
         found,
-        distance=_distance(about["settings"]["perceptual"], model.classifier),
+        distance=usable_distance(about["settings"]["perceptual"], model.classifier),
         usual_l1=table.get("reconstruction", {}).get("l1"),
         **options,
     )
@@ -231,7 +231,7 @@ def explain_file(
     return read_json(folder / "explanation.json"), folder
 
 
-def _distance(kind: Perceptual, classifier: Classifier) -> Distance | None:
+def usable_distance(kind: Perceptual, classifier: Classifier) -> Distance | None:
     """The perceptual distance of the training; none where it had none or its weights are gone."""
     try:
         return None if kind == "none" else perceptual_distance(kind, classifier)

@@ -23,6 +23,7 @@ from stylex.losses import (
     kl,
     mix_cut,
     path_lengths,
+    quieted,
     r1_penalty,
 )
 from stylex.model import StylEx
@@ -92,8 +93,7 @@ class Step:
         with self.fabric.autocast():
             w = e(photos)
             redrawn = g.synthesis(g.style(w, self.hide(p, draw)), draw)
-            rise = min(1.0, images_seen / max(1, o.warmup_images))
-            losses = self.reconstruction(photos, redrawn, w, logits, rise=rise)
+            losses = self.reconstruction(photos, redrawn, w, logits)
             fakes = redrawn[:seen]
             if adversarial:
                 fakes = self.fakes(fakes, p_seen, draw)
@@ -122,21 +122,19 @@ class Step:
         return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
 
     def reconstruction(
-        self, photos: Images, redrawn: Images, w: Latents, logits: Logits, *, rise: float = 1.0
+        self, photos: Images, redrawn: Images, w: Latents, logits: Logits
     ) -> Losses:
         """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E.
-
-        `rise` goes from 0 to 1 during the warm-up [O]: a classifier's gradients on what is not an
-        image yet hold up the reconstruction.
         """
         o, some = self.options, math.ceil(len(photos) / 4)
         again = self.trained.encoder(redrawn[:some])
-        distance, redrawn_logits = self.compare(photos, redrawn)
+        longest = o.loudness * o.l1_weight
+        distance, redrawn_logits = self.compare(photos, quieted(redrawn, longest))
         return {
             "l1": o.l1_weight * (redrawn - photos).abs().mean(),
-            "perceptual": rise * o.perceptual_weight * distance.mean(),
+            "perceptual": o.perceptual_weight * distance.mean(),
             "w": o.w_weight * (again - w[:some].detach()).abs().mean(),
-            "kl": rise * o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
+            "kl": o.kl_weight * kl(logits[: len(redrawn_logits)], redrawn_logits).mean(),
         }
 
     def compare(

@@ -43,13 +43,13 @@ def train(
     judged_share: float = 0.5,
     noise_share: float = 0.5,
     mixing: float = 0.5,
-    warmup_images: int | None = None,
     l1_weight: float = 3.0,
     perceptual: Perceptual = "lpips",
     perceptual_weight: float = 1.0,
     w_weight: float = 0.1,
     kl_weight: float = 1.0,
     kl_share: float = 1.0,
+    loudness: float = 1.0,
     adversarial_weight: float = 0.1,
     adversarial_from_images: int | None = None,
     r1_gamma: float = 0.1,
@@ -87,14 +87,14 @@ def train(
         judged_share: share of each batch that D sees: it costs most and learns soonest.
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
         mixing: share of the noise images that change w between two layers.
-        warmup_images: images over which the perceptual and the KL weight rise from 0; a fifth of
-            the total by default. At full weight from the start they hold up the reconstruction.
         l1_weight: weight of |x' - x|.
         perceptual: lpips (squeeze), classifier (features of the explained one) or none.
         perceptual_weight: its weight (the paper's: 0.1 of LPIPS).
         w_weight: weight of |E(x') - E(x)|.
         kl_weight: weight of KL(C(x) || C(x')).
         kl_share: share of each batch whose KL is taken; lower it where the classifier is slow.
+        loudness: longest gradient that KL and perceptual distance may send into an image, in
+            lengths of |x' - x|'s; without a limit (0) they can hold a run on the mean image.
         adversarial_weight: weight of the generator's adversarial loss (the paper's: 1).
         adversarial_from_images: images before D and the noise pass begin; two fifths by default.
         r1_gamma: R1 weight of D.
@@ -148,7 +148,7 @@ def begin(
     A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
 
     Returns:
-        The settings, with the lengths that are shares of the training as it was begun.
+        The settings, with the length that is a share of the training as it was begun.
 
     Raises:
         ValueError: data, classifier or an option is another than the run was begun with, or a
@@ -159,10 +159,10 @@ def begin(
         raise ValueError(f"{data} splits into {counts}; give at least three images or groups")
     begun = files.saved() or files.model.is_file()
     old = runs.read_json(Run.open(files.path).about) if begun else {}
-    for name, fifths in (("warmup_images", 1), ("adversarial_from_images", 2)):
-        if settings[name] is None:
-            share = {name: fifths * settings["total_images"] // 5}
-            settings = settings | {name: old.get("settings", share)[name]}
+    name = "adversarial_from_images"
+    if settings[name] is None:
+        share = {name: 2 * settings["total_images"] // 5}
+        settings = settings | {name: old.get("settings", share)[name]}
     about = {
         "version": runs.VERSION,
         "created": runs.now(),

@@ -1,0 +1,209 @@
+"""Evaluating: everything that can be measured about a searched model, each number with its floor.
+
+metrics = stylex.evaluate(model, test_images, found, train_images=images)
+
+Attributes come from the search images, every rate from the test images; nothing here was trained
+or searched on them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylex import flips, metrics, runs
+from stylex.attfind import Search, participation_ratio
+from stylex.classifier import Classifier
+from stylex.gates import model_verdicts
+from stylex.looking import spread
+from stylex.losses import Distance, kl
+from stylex.model import StylEx, in_batches
+from stylex.scrutiny import returns, scrutinise
+from stylex.shapes import Images, Latents, Logits, Probabilities
+from stylex.subjects import Subjects
+
+FITTED = 4096  # train images for PCA: more change nothing that shows
+Features = Callable[[Images], Float[Tensor, "n d"]]
+Says = Callable[[str], object]
+
+
+@torch.no_grad()
+def evaluate(
+    model: StylEx,
+    images: Images,
+    found: Search,
+    *,
+    train_images: Float[Tensor, "m c _ _"],
+    judges: Sequence[Classifier] = (),
+    features: Features | None = None,
+    features_name: str = "none",
+    distance: Distance | None = None,
+    distance_name: str = "none",
+    count: int = 10,
+    seed: int = 0,
+    progress: Says | None = None,
+) -> dict[str, Any]:
+    """The evidence about a model and what a search found on it.
+
+    Args:
+        model: a trained StylEx.
+        images: `[n, c, h, w]` test images.
+        found: the search, made on other images.
+        train_images: what PCA and the reference of the distances of sets are fitted on.
+        judges: the oracle panel: classifiers of the same classes, trained on other images.
+        features: of images, for distances of sets.
+        features_name: never left out where such a distance is shown.
+        distance: perceptual distance of pairs.
+        distance_name: as it stands in results.
+        count: attributes of each class.
+        seed: of noise, random coordinates and resampling.
+        progress: called with what is measured next.
+
+    Returns:
+        The groups `evaluated`, `substrate`, `agreement`, `panel`, `sufficiency`,
+        `sufficiency_percentile`, `strength`, `subset`, `necessity`, `participation_ratio`,
+        `attributes`, `stability` and `verdicts` of `metrics.json`; docs/evidence.md says how to
+        read each.
+
+    Raises:
+        ValueError: images of another size, or fewer than ten.
+    """
+    _check(model, images)
+    began, tell = time.monotonic(), progress or (lambda _says: None)
+    tell("test images")
+    subjects = Subjects(model, images, judges=judges, distance=distance)
+    known = train_images[spread(len(train_images), FITTED)].to(subjects.photos.device)
+    tell("reconstruction beside its floors")
+    table: dict[str, Any] = {
+        "substrate": substrate(subjects, known, features, seed=seed)
+        | {"features": features_name, "perceptual_kind": distance_name},
+        "agreement": where_the_class_sits(subjects),
+        "panel": panel(subjects),
+    }
+    tell("flips")
+    wide = flips.percentile_bounds(found.styles)
+    table |= {
+        "sufficiency": flips.sufficiency(subjects, found, found.bounds, count=count, seed=seed),
+        "sufficiency_percentile": flips.sufficiency(subjects, found, wide, count=count, seed=seed),
+        "strength": flips.by_strength(subjects, found, count=count),
+        "subset": flips.smallest_sets(subjects, found, count=count),
+        "necessity": flips.necessity(subjects, found, count=count, seed=seed),
+        "participation_ratio": {
+            name: participation_ratio(found.effects[..., k]) for k, name in enumerate(found.classes)
+        },
+    }
+    tell("attributes, one by one")
+    table["attributes"] = scrutinise(subjects, found, count=count, seed=seed)
+    stability = returns(found, seed=seed)
+    table["stability"] = {k: v for k, v in stability.items() if k != "attributes"}
+    table["verdicts"] = [gate._asdict() for gate in model_verdicts(table)]
+    table["evaluated"] = {
+        "date": runs.now(),
+        "machine": runs.machine(),
+        "seconds": round(time.monotonic() - began, 1),
+        "images": len(images),
+        "seed": seed,
+    }
+    return table
+
+
+def substrate(
+    subjects: Subjects, known: Float[Tensor, "m c h w"], features: Features | None, *, seed: int
+) -> dict[str, Any]:
+    """How good the pictures are that all else rests on, beside what trivial ones score.
+
+    Returns:
+        `l1` and `perceptual` of reconstructions and of PCA with 128 and 512 components; `kid` and
+        `frechet64` of reconstructions, noise samples and PCA-128 against as many train photos,
+        and of the test photos themselves (`real_halves`); `latent_gap` of E(x) and M(z).
+    """
+    photos, n = subjects.photos, len(subjects.photos)
+    draw = torch.Generator(photos.device).manual_seed(seed)
+    z = torch.randn(n, subjects.w.shape[1], generator=draw, device=photos.device)
+    w = in_batches(subjects.model.generator.mapping, z)
+    fitted = metrics.PCA(known, components=512)
+    drawn = {
+        "": subjects.redrawn.images,
+        "_pca128": fitted.reconstruct(photos, components=128),
+        "_pca512": fitted.reconstruct(photos),
+    }
+    table: dict[str, Any] = {"latent_gap": metrics.latent_gap(subjects.w, w)}
+    for name, images in drawn.items():
+        table[f"l1{name}"] = metrics.l1(photos, images).mean().item()
+        table[f"perceptual{name}"] = subjects.far(photos, images)
+    if features is None:
+        why = "no features were to be had"
+        return table | {"kid": None, "why_kid": why, "frechet64": None, "why_frechet64": why}
+    samples = in_batches(subjects.model.synthesize, in_batches(subjects.model.style, w, subjects.p))
+    sets = {
+        "reconstruction": drawn[""],
+        "noise": samples,
+        "pca128": drawn["_pca128"],
+        "real_halves": photos,
+    }
+    pick = torch.Generator().manual_seed(seed)
+    half = known[torch.randperm(len(known), generator=pick)[:n].to(known.device)]
+    reference = in_batches(features, half)
+    seen = {name: in_batches(features, images)[: len(half)] for name, images in sets.items()}
+    return table | {
+        "kid": {name: metrics.kid(its, reference) for name, its in seen.items()},
+        "frechet64": {name: metrics.frechet(its, reference) for name, its in seen.items()},
+    }
+
+
+def where_the_class_sits(subjects: Subjects) -> dict[str, Any]:
+    """Agreement and KL of drawn and photo, as they are and with w or p exchanged (trap 11)."""
+    model, photo = subjects.model, subjects.photo
+    divergences: list[float] = []
+
+    def classify(w: Latents, p: Probabilities) -> Logits:
+        logits = subjects.draw(in_batches(model.style, w, p)).logits
+        divergences.append(kl(photo.logits, logits).mean().item())
+        return logits
+
+    shares = metrics.agreement(subjects.w, subjects.p, model.mean_p, photo.labels, classify)
+    names = [name for name in shares if name != "chance"]
+    return shares | {
+        "kl": divergences[0],
+        "kl_of": dict(zip(names, divergences, strict=True)),
+    }
+
+
+def panel(subjects: Subjects) -> dict[str, Any]:
+    """How far the judges go along with the classifier: on photos (the ceiling), when redrawn."""
+    seen, redrawn = subjects.photo, subjects.redrawn
+    if seen.panel is None or redrawn.panel is None:
+        return {"judges": 0}
+    n, classes = len(seen.labels), seen.logits.shape[1]
+    agree = int((seen.panel == seen.labels).sum())
+    again = (redrawn.panel == seen.labels).float().mean().item()
+    low, high = metrics.interval(agree, n)
+    ours, theirs = (
+        torch.bincount(labels, minlength=classes) / n for labels in (seen.labels, seen.panel)
+    )
+    return {
+        "judges": len(subjects.judges),
+        "sources": [judge.source for judge in subjects.judges],
+        "accuracies": [judge.about.get("accuracy") for judge in subjects.judges],
+        "ceiling": agree / n,
+        "ceiling_low": low,
+        "ceiling_high": high,
+        "chance": (ours * theirs).sum().item(),
+        "reconstruction": again,
+        "share": again / (agree / n) if agree else None,
+        "countable": int(subjects.countable.sum()),
+    }
+
+
+def _check(model: StylEx, images: Images) -> None:
+    came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
+    if came != wanted:
+        raise ValueError(
+            f"images are {came}, this model was trained on {wanted} (channels, height, width); "
+            "load them with `stylex.load_images(..., resolution=..., channels=...)`"
+        )
+    if len(images) < 10:
+        raise ValueError(f"{len(images)} test images came, a rate needs 10 or more; give more")

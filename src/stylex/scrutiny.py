@@ -1,0 +1,284 @@
+"""One attribute under scrutiny: does its effect hold, where does it come from, what else moves?
+
+Attributes come from the search images, every number here from test images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylex.attfind import Search, find
+from stylex.classifier import Classifier
+from stylex.gates import ALIKE, artefact, attribute_gates, trusted
+from stylex.looking import spread
+from stylex.metrics import bootstrap_interval, rank_biased_overlap
+from stylex.model import in_batches
+from stylex.readers import gaussian_blur
+from stylex.shapes import Images
+from stylex.stylespace import Attribute, shift
+from stylex.subjects import Drawn, Subjects
+
+NOISE = 0.05  # standard deviation, range [-1, 1]
+BLUR = 1 / 32  # standard deviation, of the image's side
+
+
+def scrutinise(
+    subjects: Subjects, found: Search, *, count: int = 10, images: int = 150, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The evidence for and against the first attributes of every class.
+
+    Args:
+        subjects: test images.
+        found: attributes of the search images.
+        count: attributes of each class.
+        images: most test images for each; those decided as another class than the attribute's.
+        seed: of noise and resampling.
+
+    Returns:
+        For each attribute `target`, `rank`, `coordinate`, `direction`; `effect` in logits with its
+        95 % interval `low`, `high`; `flipped` share; the shares of the effect kept under `noise`,
+        `blur` and by the `panel` (in standard deviations of each logit); `from_p`, the share of the
+        coordinate's range that p makes; `usual`, the share of edits within D's range; `returns`,
+        how often resampled searches find it; `effects` on every class; `overlap` of its difference
+        map with the most alike other attribute's; `own_return` and `other_return` of the re-encoded
+        edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or an
+        `artefact`.
+    """
+    from_p, back = shares_from_p(subjects), returns(found, seed=seed)
+    results, maps = [], []
+    for target in range(len(found.classes)):
+        rows = (subjects.labels != target).nonzero().flatten()
+        rows = rows[spread(len(rows), images)]
+        if not len(rows):
+            continue
+        chosen = found.towards(target)[:count]
+        for rank, attribute in enumerate(chosen, start=1):
+            moved = shift(
+                subjects.styles[rows], attribute.coordinate, attribute.direction, found.bounds
+            )
+            edited = subjects.draw(moved)
+            maps.append((edited.images - subjects.redrawn.images[rows]).abs().mean((0, 1)))
+            results.append(
+                {
+                    "target": target,
+                    "rank": rank,
+                    "coordinate": attribute.coordinate,
+                    "direction": attribute.direction,
+                    "from_p": from_p[attribute.coordinate].item(),
+                    "returns": back["attributes"].get(_key(attribute)),
+                    **_effect(subjects, edited, rows, target, seed=seed),
+                    **_survival(subjects, edited, rows, target, seed=seed),
+                    **_reencoded(subjects, found, edited, attribute, rows=rows, others=chosen),
+                }
+            )
+    for result, overlap in zip(results, _overlaps(maps), strict=True):
+        gates = attribute_gates(result)
+        result |= {
+            "overlap": overlap,
+            "gates": [gate._asdict() for gate in gates],
+            "trusted": trusted(gates),
+            "artefact": artefact(gates),
+        }
+    return results
+
+
+def _effect(
+    subjects: Subjects, edited: Drawn, rows: Tensor, target: int, *, seed: int
+) -> dict[str, Any]:
+    changes = edited.logits - subjects.redrawn.logits[rows]
+    low, high = bootstrap_interval(changes[:, target], seed=seed)
+    return {
+        "images": len(rows),
+        "effect": changes[:, target].mean().item(),
+        "low": low,
+        "high": high,
+        "effects": changes.mean(0).tolist(),
+        "flipped": (edited.labels == target).float().mean().item(),
+        "usual": subjects.usual(edited).float().mean().item(),
+    }
+
+
+def _survival(
+    subjects: Subjects, edited: Drawn, rows: Tensor, target: int, *, seed: int
+) -> dict[str, float | None]:
+    """Shares of the effect that are left under noise, under a blur, and with other judges."""
+    before, classifier = subjects.redrawn.images[rows], subjects.model.classifier
+    draw = torch.Generator(before.device).manual_seed(seed)
+    noise = NOISE * torch.randn(before.shape, generator=draw, device=before.device)
+    sigma = BLUR * before.shape[-1]
+
+    def effect(judge: Classifier, after: Images, base: Images) -> Tensor:
+        pair = [in_batches(judge, images)[:, target] for images in (after, base)]
+        return (pair[0] - pair[1]).mean()
+
+    whole = effect(classifier, edited.images, before)
+    # the same noise on both sides, so that only the edit differs
+    noisy = effect(classifier, edited.images + noise, before + noise)
+    soft = effect(classifier, gaussian_blur(edited.images, sigma), gaussian_blur(before, sigma))
+    kept: dict[str, float | None] = {
+        "noise": _share(noisy, whole),
+        "blur": _share(soft, whole),
+        "panel": None,
+    }
+    if subjects.judges:
+        scale, *scales = (spread[target] for spread in subjects.logit_spreads)
+        moves = [
+            effect(judge, edited.images, before) / its
+            for judge, its in zip(subjects.judges, scales, strict=True)
+        ]
+        kept["panel"] = _share(torch.stack(moves).mean(), whole / scale)
+    return kept
+
+
+def _share(part: Tensor, whole: Tensor) -> float:
+    """The part of an effect that is left; 0 where there was none to lose."""
+    return (part / whole).item() if whole > 1e-6 else 0.0
+
+
+def _reencoded(
+    subjects: Subjects,
+    found: Search,
+    edited: Drawn,
+    attribute: Attribute,
+    *,
+    rows: Tensor,
+    others: Sequence[Attribute],
+) -> dict[str, Any]:
+    """Which attributes the encoder sees in the edited image, in ranges of each coordinate."""
+    model, p = subjects.model, subjects.p[rows]
+    again = in_batches(model.style, in_batches(model.encode, edited.images), p)
+    unedited = in_batches(model.encode, subjects.redrawn.images[rows])
+    reach = (found.bounds[1] - found.bounds[0]).clamp_min(1e-8)
+    moves = ((again - in_batches(model.style, unedited, p)) / reach).mean(0)
+    toward = {_key(a): (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
+    rest = {a: toward[_key(a)] for a in others if a.coordinate != attribute.coordinate}
+    strongest = max(rest, key=lambda a: abs(rest[a]), default=None)
+    return {
+        "own_return": toward[_key(attribute)],
+        "other_return": None if strongest is None else rest[strongest],
+        "other_coordinate": None if strongest is None else strongest.coordinate,
+    }
+
+
+def _overlaps(maps: Sequence[Float[Tensor, "h w"]]) -> list[float | None]:
+    """Cosine of each difference map with the most alike other one."""
+    if len(maps) < 2:
+        return [None] * len(maps)
+    flat = torch.nn.functional.normalize(torch.stack(list(maps)).flatten(1), dim=1)
+    return (flat @ flat.T).fill_diagonal_(-1).amax(1).tolist()
+
+
+def shares_from_p(subjects: Subjects) -> Float[Tensor, " s"]:
+    """Of each style coordinate the share of its range that comes from its p columns (trap 11).
+
+    The style is linear in [w ; p], so its range over the images splits into that of w alone (p at
+    its mean) and that of what p adds.
+    """
+    model = subjects.model
+    still = in_batches(model.style, subjects.w, model.mean_p.expand_as(subjects.p))
+    by_w = still.amax(0) - still.amin(0)
+    added = subjects.styles - still
+    by_p = added.amax(0) - added.amin(0)
+    return by_p / (by_p + by_w).clamp_min(1e-8)
+
+
+def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
+    """Searches over resampled images: how much of the ranking comes back?
+
+    Returns:
+        `attributes`: how often each one is found again; `rank_biased_overlap` of the rankings with
+        the original, mean over targets and draws, and its percentiles `low` and `high`.
+    """
+    if not found.attributes:
+        return {
+            "attributes": {},
+            "rank_biased_overlap": None,
+            "why_rank_biased_overlap": "no attributes",
+        }
+    draw, images = torch.Generator().manual_seed(seed), len(found.effects)
+    options = {"classes": found.classes, "bounds": found.bounds, "styles": found.styles}
+    options |= {"threshold": found.threshold, "rule": found.rule, "source": found.source}
+    targets = sorted({a.target for a in found.attributes})
+    counts, overlaps = dict.fromkeys(map(_key, found.attributes), 0), []
+    longest = max(len(found.towards(t)) for t in targets)
+    for _ in range(draws):
+        rows = torch.randint(images, (images,), generator=draw)
+        again = find(
+            found.effects[rows], found.logits[rows], None, targets=targets, count=longest, **options
+        )
+        for key in {_key(a) for a in again.attributes} & counts.keys():
+            counts[key] += 1
+        for target in targets:
+            lists = [[_key(a) for a in s.towards(target)] for s in (found, again)]
+            overlaps.append(rank_biased_overlap(*lists))
+    low, high = torch.tensor(overlaps).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return {
+        "attributes": {key: count / draws for key, count in counts.items()},
+        "rank_biased_overlap": sum(overlaps) / len(overlaps),
+        "low": low,
+        "high": high,
+        "draws": draws,
+    }
+
+
+def counterparts(
+    subjects: Subjects, found: Search, others: Subjects, other: Search, *, count: int = 10
+) -> dict[str, Any]:
+    """Which attributes another training found too, by what they change in the same photos.
+
+    Coordinates of two trainings do not correspond, their pictures do: attributes towards one class
+    are paired greedily by the cosine of their mean signed changes of the image.
+
+    Args:
+        subjects, found: one training, and what was found on it.
+        others, other: another training around the same classifier, seen on the same photos.
+        count: attributes of each class.
+
+    Returns:
+        `alike`: cosine of each attribute with its counterpart, class by class in order of rank;
+        `share`: of those with a cosine above 0.8 [O].
+    """
+    alike: dict[str, list[float]] = {}
+    for target, name in enumerate(found.classes):
+        ours = _mean_changes(subjects, found, target, count)
+        theirs = _mean_changes(others, other, target, count)
+        alike[name] = _paired(ours @ theirs.T)
+    every = [value for values in alike.values() for value in values]
+    share = sum(value > ALIKE for value in every) / len(every) if every else None
+    return {"alike": alike, "share": share}
+
+
+def _mean_changes(
+    subjects: Subjects, found: Search, target: int, count: int
+) -> Float[Tensor, "m d"]:
+    """Mean change of the image under each attribute, each of length 1."""
+    rows = (subjects.labels != target).nonzero().flatten()
+    before, styles = subjects.redrawn.images[rows], subjects.styles[rows]
+    changes = [
+        (
+            in_batches(
+                subjects.model.synthesize, shift(styles, a.coordinate, a.direction, found.bounds)
+            )
+            - before
+        ).mean(0)
+        for a in found.towards(target)[:count]
+    ]
+    flat = torch.stack(changes).flatten(1) if changes else before.new_zeros(0, before[0].numel())
+    return torch.nn.functional.normalize(flat, dim=1)
+
+
+def _paired(cosines: Float[Tensor, "m o"]) -> list[float]:
+    """The best partner of each row, no partner twice; 0 where none is left."""
+    left, best = cosines.clone(), torch.zeros(len(cosines))
+    for _ in range(min(left.shape)):
+        row, column = divmod(int(left.argmax()), left.shape[1])
+        best[row] = left[row, column]
+        left[row], left[:, column] = -torch.inf, -torch.inf
+    return best.tolist()
+
+
+def _key(attribute: Attribute) -> tuple[int, int, int]:
+    return attribute.target, attribute.coordinate, attribute.direction

@@ -1,0 +1,117 @@
+"""The images that every rate is measured on, seen once: by the model, the classifier, the panel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stylex.classifier import Classifier
+from stylex.losses import Distance
+from stylex.model import StylEx, in_batches
+from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
+
+D_RANGE = (0.01, 0.99)  # an edit whose realness lies beyond these quantiles of photos is unusual
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images drawn from styles, and what is said about them.
+
+    Args:
+        images: `[n, c, h, w]`.
+        logits: the explained classifier's.
+        panel: class by the judges, None without judges.
+    """
+
+    images: Images
+    logits: Logits
+    panel: Int[Tensor, " n"] | None
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """The classifier's decisions."""
+        return self.logits.argmax(1)
+
+
+class Subjects:
+    """Test photos with everything about them that is asked for again and again.
+
+    Args:
+        model: the StylEx under test.
+        photos: `[n, c, h, w]`, neither trained nor searched on.
+        judges: classifiers of the same classes that were trained on other images; may be none.
+        distance: the perceptual distance.
+    """
+
+    def __init__(
+        self,
+        model: StylEx,
+        photos: Images,
+        *,
+        judges: Sequence[Classifier] = (),
+        distance: Distance | None = None,
+    ):
+        self.model, self.judges, self.distance = model, tuple(judges), distance
+        self.photos = photos.to(model.mean_p.device)
+        self.photo = self._seen(self.photos)
+        self.p: Probabilities = self.photo.logits.softmax(1)
+        self.w: Latents = in_batches(model.encode, self.photos)
+        self.styles: Styles = in_batches(model.style, self.w, self.p)
+        self.redrawn = self.draw(self.styles)
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Decisions on the reconstructions: what an edit starts from."""
+        return self.redrawn.labels
+
+    @cached_property
+    def countable(self) -> Bool[Tensor, " n"]:
+        """Images whose unedited reconstruction the panel decides as the classifier does."""
+        if self.redrawn.panel is None:
+            return torch.zeros_like(self.labels, dtype=torch.bool)
+        return self.redrawn.panel == self.labels
+
+    @cached_property
+    def logit_spreads(self) -> list[Float[Tensor, " k"]]:
+        """Standard deviation of each logit over the photos: of the classifier, then each judge."""
+        others = [in_batches(judge, self.photos) for judge in self.judges]
+        return [logits.std(0).clamp_min(1e-6) for logits in (self.photo.logits, *others)]
+
+    def draw(self, styles: Styles) -> Drawn:
+        """Draw styles and ask everybody."""
+        return self._seen(in_batches(self.model.synthesize, styles))
+
+    def _seen(self, images: Images) -> Drawn:
+        panel = panel_says(self.judges, images) if self.judges else None
+        return Drawn(images, in_batches(self.model.classifier, images), panel)
+
+    def far(self, images: Images, others: Images) -> float | None:
+        """Mean perceptual distance of pairs; None where none is measured."""
+        if self.distance is None:
+            return None
+        return in_batches(self.distance, images, others).mean().item()
+
+    def usual(self, drawn: Drawn) -> Bool[Tensor, " n"]:
+        """Whether D finds each image as real as it finds photos, under the image's own p."""
+        realness = in_batches(self.model.discriminator, drawn.images, drawn.logits.softmax(1))
+        low, high = self._realness
+        return (realness >= low) & (realness <= high)
+
+    @cached_property
+    def _realness(self) -> tuple[float, float]:
+        of_photos = in_batches(self.model.discriminator, self.photos, self.p)
+        low, high = of_photos.quantile(of_photos.new_tensor(D_RANGE)).tolist()
+        return low, high
+
+
+def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
+    """The class with the largest mean probability over the judges."""
+    return torch.stack([chances(judge, images) for judge in judges]).mean(0).argmax(1)
+
+
+def chances(judge: Classifier, images: Images) -> Float[Tensor, "n k"]:
+    """Probabilities of one judge, in batches."""
+    return in_batches(lambda part: judge(part).softmax(1), images)

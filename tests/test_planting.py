@@ -1,0 +1,197 @@
+"""The planted benchmark: what is drawn, both controls, and a tiny cell from end to end."""
+
+import functools
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stylex import planting
+from stylex.classifier import Classifier
+from stylex.classifying import train_classifier
+from stylex.data import read_splits
+from stylex.planting import draw_images, judge, random_classifier, true_factors
+from stylex.readers import train_reader
+from stylex.runs import Run, read_json, write_json
+from stylex.scenes import CELLS, LEAVES
+from stylex.synthetic import draw_rule
+from stylex.training import train
+from stylex.truth import margin
+
+COUNTS = {"train": 48, "search": 24, "test": 16}
+
+
+@pytest.fixture
+def few(monkeypatch) -> None:
+    """Few images."""
+    monkeypatch.setattr(planting, "COUNTS", COUNTS)
+
+
+def names_in(files: Run) -> list[str]:
+    """The drawn images of a run."""
+    with zipfile.ZipFile(files.images) as archive:
+        return archive.namelist()
+
+
+# --- images and classifiers ----------------------------------------------------------------------
+
+
+def test_images_are_labelled_by_the_rule(few, tmp_path: Path) -> None:
+    """Folders of a zip are splits and labels; the same seed gives the same bytes."""
+    rule, files = draw_rule(4), Run(tmp_path / "a")
+    draw_images(rule, files, seed=4)
+    drawn = torch.Generator().manual_seed(4)
+    names = names_in(files)
+    assert len(names) == sum(COUNTS.values())
+    for split, count in COUNTS.items():
+        labels = rule.labels(LEAVES.sample(count, drawn)).tolist()
+        expected = {f"{split}/{('no', 'yes')[k]}/{i:05d}.png" for i, k in enumerate(labels)}
+        assert {name for name in names if name.startswith(split)} == expected
+    with (
+        zipfile.ZipFile(files.images) as archive,
+        Image.open(io.BytesIO(archive.read(names[0]))) as image,
+    ):
+        assert (image.size, image.mode) == ((32, 32), "RGB")
+    draw_images(rule, Run(tmp_path / "b"), seed=4)
+    assert Run(tmp_path / "b").images.read_bytes() == files.images.read_bytes()
+    draw_images(draw_rule(5), files, seed=5)  # it is there: left as it is
+    assert Run(tmp_path / "b").images.read_bytes() == files.images.read_bytes()
+
+
+@pytest.mark.parametrize("scene", [LEAVES, CELLS])
+def test_true_factors_belong_to_their_images(scene, few, tmp_path: Path) -> None:
+    """By name, in the order in which the images are read: each file is drawn again from its row."""
+    rule, files = draw_rule(3, scene=scene, kind="and"), Run(tmp_path)
+    draw_images(rule, files, seed=3)
+    for split, images in read_splits(files.images, resolution=32).items():
+        factors = true_factors(scene, images.names, split, seed=3)
+        drawn = scene.render(factors)
+        assert (drawn - images.batch(slice(None))).abs().max() < 2 / 255
+        assert [("no", "yes")[k] for k in rule.labels(factors)] == list(images.labels or ())
+
+
+def test_shuffled_labels_are_others_of_the_same_images(few, tmp_path: Path) -> None:
+    """The pictures stay, as many are "yes", and about half of them stand in the other folder."""
+    rule, plain, mixed = draw_rule(0), Run(tmp_path / "plain"), Run(tmp_path / "mixed")
+    draw_images(rule, plain, seed=0)
+    draw_images(rule, mixed, seed=0, shuffled=True)
+    names, others = names_in(plain), names_in(mixed)
+    assert sum("/yes/" in name for name in names) == sum("/yes/" in name for name in others)
+    same = sum(name in others for name in names) / len(names)
+    assert 0.3 < same < 0.7
+    with zipfile.ZipFile(plain.images) as one, zipfile.ZipFile(mixed.images) as other:
+        for name, changed in zip(names, others, strict=True):
+            assert one.read(name) == other.read(changed)
+
+
+def test_random_classifier_is_as_wide_and_balanced_as_a_trained_one(few, tmp_path: Path) -> None:
+    """Its margin has mean 0 and the spread of `LEAD`; it is kept, and the seed decides it."""
+    files = Run(tmp_path / "a")
+    draw_images(draw_rule(0), files, seed=0)
+    classifier = random_classifier(files, seed=0)
+    photos = read_splits(files.images, resolution=32)["search"].batch(slice(None))
+    lead = margin(classifier(photos))
+    assert lead.mean().item() == pytest.approx(0, abs=1e-3)
+    assert lead.std().item() == pytest.approx(planting.LEAD, rel=1e-3)
+    assert random_classifier(files, seed=7).hash == classifier.hash
+    other = Run(tmp_path / "b")
+    draw_images(draw_rule(0), other, seed=0)
+    assert random_classifier(other, seed=7).hash != classifier.hash
+
+
+def test_the_judge_is_the_rule() -> None:
+    """What it says of rendered images is their label, wherever they are not near the middle."""
+    rule, reader = draw_rule(1, kind="and"), train_reader(images_seen=640, members=1)
+    factors = LEAVES.sample(200, torch.Generator().manual_seed(0))
+    images, clear = LEAVES.render(factors), rule.margin(reader.read(LEAVES.render(factors)))
+    says = judge(rule, reader)(images).argmax(1)
+    assert torch.equal(says, (clear > 0).long())
+    wide = rule.margin(factors).abs() > 0.2
+    assert (says == rule.labels(factors))[wide].float().mean() > 0.9
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [{"scene": "stars"}, {"control": "none"}, {"kind": "or"}])
+def test_wrong_cells_are_refused(wrong: dict[str, str], tmp_path: Path) -> None:
+    """One line that says what there is, before anything is drawn."""
+    given = {"scene": "leaves", "control": "", "kind": "sum"} | wrong
+    with pytest.raises(ValueError, match=r"^got .*give .*$"):
+        planting.checked(**given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
+    """The same command reads the JSON; another needs another directory."""
+    asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
+    write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
+    assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
+    with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
+        planting.cell(str(tmp_path), **(asked | {"seed": 3}))
+
+
+@pytest.fixture
+def small(few, monkeypatch) -> None:
+    """Cells of seconds: few images, narrow networks, a reader that has seen little."""
+    monkeypatch.setattr(planting, "CLASSIFIER_IMAGES", 640)
+    monkeypatch.setattr(planting, "SEARCHED", 6)
+    monkeypatch.setattr(planting, "train_classifier", functools.partial(train_classifier, width=16))
+    monkeypatch.setattr(planting, "train", functools.partial(train, width=0.0625))
+    brief = functools.partial(train_reader, images_seen=640, members=1)
+    monkeypatch.setattr(planting, "train_reader", brief)
+
+
+KEYS = {"f1", "precision", "recall", "average_precision", "spearman", "sign_accuracy", "purity"}
+KEYS |= {"twin_slope", "twin_r2", "twin_explained", "false_discovery", "sufficiency10_confirmed"}
+KEYS |= {"used", "readable", "importance", "looked_at", "passed", "passed_falsely", "minutes"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [("leaves", "sum", ""), ("cells", "and", "shuffled")])
+def test_a_tiny_cell_from_end_to_end(which, small, tmp_path, monkeypatch) -> None:
+    """Every number is there or says why not; the second call does nothing."""
+    scene, kind, control = which
+    asked = {"scene": scene, "kind": kind, "control": control, "seed": 1, "total_images": 64}
+    said: list[str] = []
+    table = planting.cell(str(tmp_path / "cell"), **asked, progress=said.append)
+    files = Run(tmp_path / "cell")
+    assert set(table) >= KEYS
+    for key in KEYS:
+        assert table[key] is not None or table[f"why_{key}"], key
+    assert read_json(files.planted) == table
+    assert str(draw_rule(1, scene=LEAVES if scene == "leaves" else CELLS, kind=kind)) in said[0]
+    assert len(table["attributes"]) == table["looked_at"]
+    assert table["passed_falsely"] <= table["passed"] <= table["looked_at"]
+    for rank, row in enumerate(table["attributes"], start=1):
+        assert row["rank"] == rank
+        assert 0 <= row["explained"] <= 1
+        assert not (row["passed"] and row["shut"] and row["explained"] < 0.5)
+
+    def again(*given, **options):
+        raise AssertionError("a finished stage was done again")
+
+    for stage in ("draw_images", "small_classifier", "train", "train_reader"):
+        monkeypatch.setattr(planting, stage, again)
+    assert planting.cell(str(tmp_path / "cell"), **asked) == table
+
+
+@pytest.mark.slow
+def test_a_cell_goes_on_where_it_stopped(small, tmp_path: Path, monkeypatch) -> None:
+    """Without its JSON the classifier and the search are found, and the score is the same."""
+    asked = {"seed": 2, "total_images": 32, "progress": lambda _: None}
+    first = planting.cell(str(tmp_path), **asked)
+    Run(tmp_path).planted.unlink()
+
+    def again(*given, **options) -> Classifier:
+        raise AssertionError("a finished stage was done again")
+
+    monkeypatch.setattr(planting, "train_classifier", again)
+    monkeypatch.setattr(planting.explaining, "search", again)
+    second = planting.cell(str(tmp_path), **asked)
+    assert {k: v for k, v in second.items() if k != "minutes"} == {
+        k: v for k, v in first.items() if k != "minutes"
+    }

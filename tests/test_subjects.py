@@ -1,0 +1,58 @@
+"""What is seen of the test images, in closed form."""
+
+import torch
+from small import Plain, quarters, seeing
+
+from stylex.subjects import Subjects, panel_says
+
+
+def subjects(judges=(), **options) -> Subjects:
+    """Fifty photos and a model that redraws them exactly."""
+    return Subjects(Plain(seeing(0), **options), quarters(50), judges=judges)
+
+
+def test_an_exact_model_redraws_photo_and_logits():
+    """Nothing is lost between photo, styles and reconstruction."""
+    seen = subjects()
+    torch.testing.assert_close(seen.redrawn.images, seen.photos)
+    torch.testing.assert_close(seen.redrawn.logits, seen.photo.logits)
+    torch.testing.assert_close(seen.p, seen.photo.logits.softmax(1))
+    assert torch.equal(seen.labels, (seen.styles[:, 0] > 0).long())
+
+
+def test_the_panel_speaks_by_mean_probability():
+    """A sure judge outweighs an unsure one."""
+    sure, unsure = seeing(0, gray=50.0), seeing(1, gray=0.5)
+    photos = quarters(50)
+    assert torch.equal(panel_says([sure, unsure], photos), (photos[:, 0, 0, 0] > 0).long())
+
+
+def test_countable_images_are_those_on_which_the_panel_agrees():
+    """Without judges none are; with a judge of another quarter about half."""
+    assert not subjects().countable.any()
+    assert subjects([seeing(0, gray=3.0)]).countable.all()
+    other = subjects([seeing(1)])
+    gray = other.styles
+    assert torch.equal(other.countable, (gray[:, 0] > 0) == (gray[:, 1] > 0))
+
+
+def test_spreads_are_those_of_each_judges_own_logits():
+    """Twice the weight, twice the spread."""
+    own, judge = subjects([seeing(0, gray=3.6)]).logit_spreads
+    torch.testing.assert_close(judge, 2 * own)
+
+
+def test_photos_are_as_real_as_photos():
+    """D's range holds all photos but the two per cent at its ends."""
+    seen = subjects()
+    assert seen.usual(seen.photo).float().mean() >= 0.96
+    seen.__dict__["_realness"] = (1e6, 2e6)
+    assert not seen.usual(seen.photo).any()
+
+
+def test_distances_are_asked_of_the_given_one_only():
+    """None stays None."""
+    seen = subjects()
+    assert seen.far(seen.photos, seen.photos) is None
+    seen.distance = lambda a, b: (a - b).abs().mean((1, 2, 3))
+    assert seen.far(seen.photos, seen.photos + 0.5) == 0.5
