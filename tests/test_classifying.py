@@ -180,6 +180,11 @@ def test_augment_stays_in_range_and_repeats():
     assert first.shape == images.shape
     assert first.abs().max() <= 1
     assert (first[1:] != first[:1]).flatten(1).any(1).all()
+    gray = torch.zeros(64, 3, 32, 32)
+    kept, changed = (
+        augment(gray, torch.Generator().manual_seed(3), colours=c) for c in (False, True)
+    )
+    assert kept.mean((1, 2, 3)).abs().max() < 0.01 < changed.mean((1, 2, 3)).abs().max()
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,11 @@ def test_adversarial_attributes_are_named():
     """Second bad model: flips come from a faint checkerboard that only the classifier reads."""
     reads = seeing(0, gray=0.2, board=90.0)
     table = evaluated(reads, judges=[seeing(0)], smudge=0.02)
-    assert table["sufficiency"]["no->yes"]["flipped"][-1] > 0.9
     first = [a for a in table["attributes"] if a["rank"] == 1]
-    assert all(a["artefact"] for a in first)
-    assert table["sufficiency"]["no->yes"]["confirmed"][0] < 0.1
+    assert all(a["artefact"] and a["flipped"] > 0.9 for a in first)
+    assert "flipped" not in table["sufficiency"]["no->yes"] or (
+        max(table["sufficiency"]["no->yes"]["flipped"]) < 0.2
+    )  # it does not count
 
 
 def test_a_classifier_of_shuffled_labels_is_named():

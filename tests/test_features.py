@@ -43,6 +43,7 @@ def test_a_script_gives_its_own_features(tmp_path):
     images, gray = noise(5, 3, 8, 8), noise(4, 1, 8, 8)
     torch.testing.assert_close(features(images), images.mean((2, 3)))
     torch.testing.assert_close(features(gray), gray.mean((2, 3)).expand(-1, 3))
+    assert torch.equal(features.every(images), features(images))
     assert not features(images.requires_grad_()).requires_grad
     assert not features.train().training
 
@@ -60,14 +61,28 @@ def test_the_name_tells_two_files_apart(tmp_path):
 
 def test_the_trunk_in_closed_form():
     """Normalised as ImageNet is, averaged over places; black is minus mean by deviation."""
-    trunk = Trunk(nn.Identity())
+    trunk = Trunk(nn.Sequential(nn.Identity()))
     black = trunk(torch.full((2, 3, 64, 64), -1.0))
     torch.testing.assert_close(
         black, torch.tensor([[-2.1179, -2.0357, -1.8044]] * 2), atol=1e-4, rtol=0
     )
-    gray = Trunk(nn.Identity())(torch.zeros(1, 3, 64, 64))
+    gray = Trunk(nn.Sequential(nn.Identity()))(torch.zeros(1, 3, 64, 64))
     expected = (torch.tensor([0.015, 0.044, 0.094]) / torch.tensor([0.229, 0.224, 0.225]))[None]
     torch.testing.assert_close(gray, expected)
+
+
+def test_a_probe_sees_every_layer():
+    """Maps after convolution and pooling are left out; the last one's means stand at the end."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.ReLU()
+    features = Features(Trunk(nn.Sequential(*layers)), "small", "small")
+    images = noise(2, 3, 64, 64)
+    every, last = features.every(images), features(images)
+    assert every.shape == (2, 9)
+    torch.testing.assert_close(every[:, 4:], last)
+    trunk = features.network
+    first = nn.Sequential(*layers[:2])(((images + 1) / 2 - trunk.mean) / trunk.std)
+    torch.testing.assert_close(every[:, :4], first.mean((2, 3)))
 
 
 @pytest.mark.parametrize(("side", "seen"), [(32, 64), (64, 64), (128, 128)])
@@ -80,7 +95,7 @@ def test_small_images_are_enlarged(side, seen):
             sides.append(images.shape[-1])
             return images
 
-    Trunk(Looks())(noise(1, 3, side, side))
+    Trunk(nn.Sequential(Looks()))(noise(1, 3, side, side))
     assert sides == [seen]
     assert LEAST_SIDE == 64
 
@@ -97,6 +112,7 @@ def test_squeezenet_sees_pictures(shared, monkeypatch):
     assert (found >= 0).all()
     assert found.std(0).max() > 0.01
     torch.testing.assert_close(features(images.expand(-1, 3, -1, -1)), found)
+    assert features.every(images).shape == (3, 2624)
     assert not any(p.requires_grad for p in features.parameters())
 
 

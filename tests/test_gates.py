@@ -10,7 +10,7 @@ GOOD = {
     "blur": 0.8,
     "panel": 0.7,
     "from_p": 0.1,
-    "usual": 0.9,
+    "still_usual": 0.9,
     "returns": 1.0,
 }
 
@@ -27,13 +27,12 @@ def test_a_good_attribute_passes_every_gate():
 @pytest.mark.parametrize(
     ("key", "value", "name", "smudge"),
     [
-        ("low", 0.1, "moves the class", False),
         ("noise", 0.4, "survives noise", True),
         ("blur", 0.4, "survives blur", True),
         ("panel", 0.2, "seen by the panel", True),
         ("panel", -1.0, "seen by the panel", True),
         ("from_p", 0.6, "comes through w", False),
-        ("usual", 0.4, "stays in the data", False),
+        ("still_usual", 0.4, "stays in the data", False),
         ("returns", 0.4, "found again", False),
     ],
 )
@@ -43,6 +42,14 @@ def test_each_gate_shuts_by_its_own_number(key, value, name, smudge):
     assert [gate.name for gate in gates if gate.passed is False] == [name]
     assert not trusted(gates)
     assert artefact(gates) == smudge
+
+
+def test_what_moves_nothing_is_no_artefact_but_not_trusted():
+    """A share of nearly no effect says nothing, so survival is not asked."""
+    gates = attribute_gates(GOOD | {"low": 0.1, "noise": -3.0, "blur": 0.0, "panel": 0.0})
+    assert [gate.name for gate in gates if gate.passed is False] == ["moves the class"]
+    assert not trusted(gates)
+    assert not artefact(gates)
 
 
 def test_without_a_panel_nothing_is_trusted():

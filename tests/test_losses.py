@@ -20,6 +20,7 @@ from stylex.losses import (
     perceptual_distance,
     quieted,
     r1_penalty,
+    thinness,
 )
 from stylex.smallnet import SmallNet
 
@@ -246,3 +247,13 @@ def test_quieting_changes_no_value_and_no_other_path():
     assert (both - 7).flatten(1).norm(dim=1).tolist() == pytest.approx([0.125, 0.125], rel=1e-4)
     assert quieted(images, 0.0) is images
     assert quieted(images.detach(), 1.0).grad_fn is None
+
+
+@given(carrying=st.integers(1, 12), free=st.floats(1, 12))
+def test_thinness_counts_the_coordinates_that_carry(carrying: int, free: float):
+    """As many equal effects as there are, of either sign and any size; none beyond the free."""
+    effects = torch.zeros(2, 12)
+    effects[0, :carrying] = 3.0
+    effects[1, 12 - carrying :] = -0.01
+    expected = max(0.0, math.log(carrying / free))
+    assert thinness(effects, free).item() == pytest.approx(expected, abs=1e-4)

@@ -34,6 +34,9 @@ OPTIONS: dict[str, Any] = {
     "r1_interval_steps": 16,
     "path_weight": 0.0,
     "path_interval_steps": 8,
+    "thin_weight": 0.0,
+    "thin_free": 1.0,
+    "thin_interval_steps": 4,
     "augment": False,
     "rate": 0.002,
     "encoder_rate": 0.0004,
@@ -308,6 +311,32 @@ def test_a_loud_classifier_does_not_drown_the_reconstruction():
     assert lengths[0.0] > 10
     assert lengths[1.0] == pytest.approx(1.0, rel=1e-4)
     assert lengths[2.0] == pytest.approx(2.0, rel=1e-4)
+
+
+def test_thin_evidence_is_gathered_by_the_generator_alone():
+    """A few steps on the penalty alone: fewer coordinates carry the class, the encoder is left."""
+    step = make_step(rate=0.01)
+    photos, logits = batch(step)
+    w, p = step.trained.encoder(photos), logits.softmax(1)
+
+    def thin() -> Tensor:
+        return step.thin(w, p, torch.Generator().manual_seed(0))
+
+    before = thin()
+    optimiser = torch.optim.Adam(step.trained.generator.parameters(), lr=0.01)
+    for _ in range(12):
+        optimiser.zero_grad()
+        thin().backward()
+        optimiser.step()
+    assert thin() < before - 0.2
+    assert all(parameter.grad is None for parameter in step.trained.encoder.parameters())
+
+
+def test_the_penalty_comes_at_its_interval_once_d_has_begun():
+    """Every fourth step from D's first image on."""
+    step = make_step(thin_weight=0.05, adversarial_from_images=2 * N)
+    said = [number for number in range(10) if "thin" in step(*batch(step), images_seen=number * N)]
+    assert said == [4, 8]
 
 
 def test_share_of_the_batch_whose_kl_is_taken():

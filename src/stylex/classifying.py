@@ -232,14 +232,19 @@ def calibration_error(logits: Logits, labels: Labels, bins: int = 15) -> float:
 
 
 def augment(
-    images: Images, generator: torch.Generator, *, blur: float = 0.5, flips: bool = True
+    images: Images,
+    generator: torch.Generator,
+    *,
+    blur: float = 0.5,
+    flips: bool = True,
+    colours: bool = True,
 ) -> Images:
     """Mirror, shift, recolour, soften and add noise, each image by its own draw."""
     draws = torch.rand(2, len(images), 1, 1, 1, generator=generator)
     if flips:
         images = torch.where(draws[0] < 0.5, images.flip(3), images)
-    # half as strong as for a discriminator: colour tells classes apart
-    images = images.lerp(recolour(images, generator), 0.5)
+    if colours:  # half as strong as for a discriminator: they tell classes apart
+        images = images.lerp(recolour(images, generator), 0.5)
     images = soften(translate(images, generator), generator, share=blur)
     noise = torch.randn(images.shape, generator=generator)
     return (images + 0.05 * draws[1] * noise).clamp(-1, 1)

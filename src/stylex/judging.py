@@ -44,8 +44,8 @@ from stylex.sources import one_line
 
 NETWORK, PROBE = "network", "probe"  # folders of the panel's
 ABOUT_FILE, WEIGHTS_FILE = "judge.json", "judge.safetensors"
-COPIES = 4  # augmented copies of each image that the probe learns from
-DECAY = 0.01  # of the probe's weights, for features of unit variance
+COPIES = 3  # augmented copies of each image that the probe learns from
+DECAY = 0.05  # of the probe's weights, for features of unit variance
 
 Half = Literal["all", "a", "b"]
 Says = Callable[[str], object]
@@ -209,7 +209,7 @@ def train_network(
 
 
 class Probe(nn.Module):
-    """A linear layer on fixed features."""
+    """A linear layer on fixed features, of all layers where the network shows them."""
 
     def __init__(self, features: Features, head: nn.Linear):
         super().__init__()
@@ -217,25 +217,34 @@ class Probe(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         """Logits of images in [-1, 1]; no gradient reaches them."""
-        return self.head(self.features(images))
+        return self.head(self.features.every(images))
 
 
 def train_probe(
     lessons: Lessons, features: Features, *, seed: int, device: str, progress: Says
 ) -> Classifier:
-    """Logistic regression on features of `COPIES` augmented copies of each image."""
+    """Logistic regression on features of `COPIES` augmented copies of each image.
+
+    Their colours stay: a linear layer cannot learn to overlook a change of colour, it only loses
+    the colours.
+    """
     start, generator = time.monotonic(), torch.Generator().manual_seed(seed)
     features = features.to(device)
     train, search = lessons.splits["train"], lessons.splits["search"]
     rows = lessons.rows("train").repeat(COPIES)
     rows = rows[torch.randperm(len(rows), generator=generator)]  # half of each batch is softened
     progress(f"judge probe: {features.name} of {len(rows):,} augmented images")
-    seen = [features(augment(train.batch(r), generator).to(device)).cpu() for r in rows.split(64)]
-    head = logistic_regression(torch.cat(seen), lessons.labels["train"][rows], lessons.classes)
+
+    def every(images: Images) -> Tensor:
+        return features.every(images.to(device)).cpu()
+
+    copies = (augment(train.batch(r), generator, colours=False) for r in rows.split(64))
+    seen = torch.cat([every(images) for images in copies])
+    head = logistic_regression(seen, lessons.labels["train"][rows], lessons.classes)
     held = lessons.rows("search")
-    known = [features(search.batch(r).to(device)).cpu() for r in held.split(64)]
+    known = torch.cat([every(search.batch(r)) for r in held.split(64)])
     with torch.no_grad():
-        logits = head(torch.cat(known))
+        logits = head(known)
         temperature, _ = fit_temperature(logits, lessons.labels["search"][held])
         head.weight.div_(temperature)
         head.bias.div_(temperature)

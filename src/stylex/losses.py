@@ -105,6 +105,17 @@ def feature_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
     ).mean(0)
 
 
+def thinness(effects: Float[Tensor, "n s"], free: float) -> Tensor:
+    """How many coordinates carry the class beyond the free ones, as a logarithm [O] (trap 13).
+
+    Mean over images of log(r / free), at least 0, where r = (sum |e|)^2 / sum e^2 is the
+    participation ratio: 1 where one coordinate has all the effect, s where all have the same.
+    """
+    sizes = effects.abs() + 1e-12
+    ratio = 2 * sizes.sum(1).log() - sizes.square().sum(1).log()
+    return F.relu(ratio - math.log(free)).mean()
+
+
 def quieted(images: Images, longest: float) -> Images:
     """The same images, through which no image's gradient flows longer than `longest` of L1's [O].
 

@@ -81,8 +81,8 @@ def train_reader(
     """Calibrate and train a reader on freshly drawn images; the same seed gives the same reader.
 
     The images are spoilt as a small generator spoils them (blur, noise, down-and-up scaling), and
-    the factors reach 15 % beyond their range, so that a reading does not bend at the ends. The
-    default takes about 30 seconds of one core.
+    for the regressors the factors reach 15 % beyond their range, so that a reading does not bend at
+    the ends. The default takes about 30 seconds of one core.
 
     What an analytic reading measures is fixed by the scene's geometry and colours; its scale is
     not: offset and gain are fitted by least squares on drawn and spoilt images, so that blur and

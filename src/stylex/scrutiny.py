@@ -41,7 +41,8 @@ def scrutinise(
         For each attribute `target`, `rank`, `coordinate`, `direction`; `effect` in logits with its
         95 % interval `low`, `high`; `flipped` share; the shares of the effect kept under `noise`,
         `blur` and by the `panel` (in standard deviations of each logit); `from_p`, the share of the
-        coordinate's range that p makes; `usual`, the share of edits within D's range; `returns`,
+        coordinate's range that p makes; `usual` and `usual_before`, the shares of
+        edited and unedited images within D's range, and `still_usual`, their ratio; `returns`,
         how often resampled searches find it; `effects` on every class; `overlap` of its difference
         map with the most alike other attribute's; `own_return` and `other_return` of the re-encoded
         edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or an
@@ -97,8 +98,16 @@ def _effect(
         "high": high,
         "effects": changes.mean(0).tolist(),
         "flipped": (edited.labels == target).float().mean().item(),
-        "usual": subjects.usual(edited).float().mean().item(),
+        **_usual(subjects, edited, rows),
     }
+
+
+def _usual(subjects: Subjects, edited: Drawn, rows: Tensor) -> dict[str, float | None]:
+    """Shares within D's range of photos after and before the edit, and the one over the other."""
+    after = subjects.usual(edited).float().mean().item()
+    before = subjects.usual(subjects.redrawn)[rows].float().mean().item()
+    ratio = after / before if before else None
+    return {"usual": after, "usual_before": before, "still_usual": ratio}
 
 
 def _survival(

@@ -25,6 +25,7 @@ from stylex.losses import (
     path_lengths,
     quieted,
     r1_penalty,
+    thinness,
 )
 from stylex.model import StylEx
 from stylex.parallel import average_gradients
@@ -34,7 +35,10 @@ Losses = dict[str, Tensor]
 
 SHARES = ("hide_p", "noise_share", "mixing")
 PARTS = ("judged_share", "kl_share")  # never nothing: means are taken over them
-COUNTS = ("batch", "total_images", "ema_images", "r1_interval_steps", "path_interval_steps")
+COUNTS = (
+    *("batch", "total_images", "ema_images"),
+    *("r1_interval_steps", "path_interval_steps", "thin_interval_steps", "thin_free"),
+)
 INTERVALS = ("log_images", "snapshot_images", "checkpoint_images")
 
 
@@ -101,6 +105,8 @@ class Step:
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
         if adversarial and o.path_weight and number % o.path_interval_steps == 0:
             losses["path"] = o.path_weight * o.path_interval_steps * self.path_penalty(p, draw)
+        if adversarial and o.thin_weight and number % o.thin_interval_steps == 0:
+            losses["thin"] = o.thin_weight * o.thin_interval_steps * self.thin(w, p, draw)
         self._descend(sum(losses.values()), "generator", "encoder")
 
         if adversarial:
@@ -121,11 +127,8 @@ class Step:
         hidden = torch.rand(len(p), 1, generator=draw, device=p.device) < self.options.hide_p
         return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
 
-    def reconstruction(
-        self, photos: Images, redrawn: Images, w: Latents, logits: Logits
-    ) -> Losses:
-        """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E.
-        """
+    def reconstruction(self, photos: Images, redrawn: Images, w: Latents, logits: Logits) -> Losses:
+        """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E."""
         o, some = self.options, math.ceil(len(photos) / 4)
         again = self.trained.encoder(redrawn[:some])
         longest = o.loudness * o.l1_weight
@@ -173,6 +176,22 @@ class Step:
         lengths = path_lengths(g.synthesis(g.style(w, p), draw), w, draw)
         self.mean_path = self.mean_path.lerp(lengths.mean().detach(), 0.01)
         return (lengths - self.mean_path).square().mean()
+
+    def thin(self, w: Latents, p: Probabilities, draw: torch.Generator) -> Tensor:
+        """How thinly the class is spread over StyleSpace (trap 13), on a quarter batch, in fp32.
+
+        [O] What AttFind will measure as a coordinate's effect is nearly the slope of a logit along
+        it times its range. The ranges and w are given here: only how the generator draws and where
+        its affines put the class may change, or the penalty would empty the coordinates instead.
+        """
+        g, some = self.trained.generator, math.ceil(len(p) / 4)
+        styles = g.style(w.float().detach(), p)
+        logits = self.trained.classifier(g.synthesis(styles[:some], draw))
+        asked = torch.randint(logits.shape[1], (some, 1), generator=draw, device=p.device)
+        lead = logits.gather(1, asked).sum() - logits.mean(1).sum()
+        (slopes,) = torch.autograd.grad(lead, styles, create_graph=True)
+        effects = slopes[:some] * styles.std(0).detach()
+        return thinness(effects[:, : g.layout.searched], self.options.thin_free)
 
     def judge(
         self, photos: Images, fakes: Images, p: Probabilities, draw: torch.Generator

@@ -56,6 +56,9 @@ def train(
     r1_interval_steps: int = 16,
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
+    thin_weight: float = 0.05,
+    thin_free: float = 10.0,
+    thin_interval_steps: int = 4,
     augment: bool = True,
     rate: float = 0.006,
     encoder_rate: float = 0.003,
@@ -101,6 +104,10 @@ def train(
         r1_interval_steps: steps between R1 penalties.
         path_weight: weight of path-length regularisation; 0 leaves it out.
         path_interval_steps: steps between path-length penalties.
+        thin_weight: weight of the log of how many coordinates carry the class, so that few do; from
+            the image where D begins. The paper's: 0.
+        thin_free: as many coordinates may carry it for nothing.
+        thin_interval_steps: steps between these penalties.
         augment: DiffAugment on what D sees.
         rate: Adam's rate of the generator.
         encoder_rate: Adam's rate of the encoder (at the generator's rate it spikes: trap 4).
