@@ -66,7 +66,7 @@ def test_an_exact_model_stands_beside_its_floors(good):
     assert substrate["kid"]["reconstruction"] == pytest.approx(
         substrate["kid"]["real_halves"], abs=1e-5
     )
-    assert abs(substrate["kid"]["real_halves"]) < 0.02
+    assert abs(substrate["kid"]["real_halves"]) < 0.1
 
 
 def test_condition_and_divergence_stand_for_all_five(good):

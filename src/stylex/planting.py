@@ -70,7 +70,8 @@ def cell(
     Returns:
         The settings; what `truth.score_found` gives; `twin_slope`, `twin_r2` and `twin_explained`
         over the attributes taken; `attributes`, one by one; `looked_at` attributes, how many
-        `passed` the gates and how many of those falsely; `sufficiency10` and its confirmed share.
+        `passed` the gates and how many of those falsely; `sufficiency10` and its confirmed share;
+        `minutes` of the call that finished it.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell.
