@@ -13,7 +13,8 @@ PASSED = {
     "seen by the panel": "in standard deviations of the logits the judges move 0.73 times as far "
     "as the classifier, wanted 0.25",
     "comes through w": "0.14 of its coordinate's range come from the condition p, allowed 0.50",
-    "stays in the data": "D finds 0.95 of the edits as real as photos, wanted 0.50",
+    "stays in the data": "D finds the edits as real as photos 0.97 times as often as the unedited "
+    "images, wanted 0.50",
     "found again": "0.86 of the searches on resampled images find it again, wanted 0.50",
 }
 
@@ -34,6 +35,8 @@ def attribute(target: int, rank: int, coordinate: int, direction: int = 1, **oth
         "panel": 0.73,
         "from_p": 0.14,
         "usual": 0.95,
+        "usual_before": 0.98,
+        "still_usual": 0.97,
         "returns": 0.86,
         "flipped": 0.07,
         "effects": [-0.44, 0.83],

@@ -150,3 +150,14 @@ def test_panel_numbers_are_counted_by_hand():
     assert table["reconstruction"] == pytest.approx(agree)
     assert table["share"] == pytest.approx(1.0)
     assert table["chance"] == pytest.approx(yes * other + (1 - yes) * (1 - other))
+
+
+def test_another_training_is_compared_by_what_it_changes():
+    """The same model finds all of its attributes again, random coordinates only some."""
+    model = Plain(seeing(0))
+    found = searched(model, ROWS)
+    table = evaluation.against(model, found, model, found, quarters(20))
+    assert table["share"] == 1.0
+    assert table["random_share"] in (0.0, 0.5, 1.0)
+    with pytest.raises(ValueError, match="different classifiers"):
+        evaluation.against(model, found, Plain(seeing(1)), found, quarters(20))

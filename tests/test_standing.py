@@ -6,6 +6,7 @@ import pytest
 from measured import PASSED, attribute, evaluated, smudge
 
 from stylex.gates import Gate, attribute_gates
+from stylex.page import percent
 from stylex.standing import (
     GATES,
     attributes,
@@ -32,7 +33,7 @@ def gated(**shut: str) -> list[dict]:
 
 def test_every_gate_has_a_column_of_its_own_number():
     """The names and numbers of this table are those that `gates` asks for."""
-    numbers = {key: (i + 1) / 10 for i, key in enumerate(GATES.values())}
+    numbers = {key: (i + 3) / 10 for i, key in enumerate(GATES.values())}
     gates = attribute_gates(numbers)
     assert [gate.name for gate in gates] == list(GATES)
     for gate in gates:
@@ -41,12 +42,12 @@ def test_every_gate_has_a_column_of_its_own_number():
 
 def test_the_line_of_each_gate_stands_above_its_numbers():
     """What was wanted is read off the sentences of those that were asked."""
-    gates = [gate._asdict() for gate in attribute_gates({"noise": 0.7, "from_p": 0.2})]
+    gates = [gate._asdict() for gate in attribute_gates({"low": 0.9, "noise": 0.7, "from_p": 0.2})]
     assert gates[1]["says"] in ("under noise of 0.05 it keeps 0.70 of its effect, wanted 0.50",)
     page = attributes({"attributes": [attribute(1, 1, 77, gates=gates, returns=None)]})
     assert "<td>wanted 0.50</td>" in page
     assert "<td>allowed 0.50</td>" in page
-    assert page.count("wanted 0.") == 1  # of the others nobody drew a line
+    assert page.count("wanted 0.") == 2  # of the others nobody drew a line
 
 
 @pytest.mark.parametrize(
@@ -160,3 +161,10 @@ def test_stability_says_what_it_does_not_say():
     assert "another training finds other coordinates" in page
     none = {"rank_biased_overlap": None, "why_rank_biased_overlap": "no attributes"}
     assert "not measured: no attributes" in stability({"stability": none})
+
+
+def test_other_trainings_stand_beside_their_floor():
+    """What another seed found too, and what random coordinates of it would."""
+    values = evaluated()["stability"] | {"against": {"runs/b": {"share": 0.6, "random_share": 0.1}}}
+    page = stability({"stability": values})
+    assert f">runs/b</th><td>{percent(0.6)}</td><td>{percent(0.1)}</td>" in page

@@ -226,6 +226,7 @@ def evaluate(
     run: str,
     data: str | None = None,
     oracle: tuple[str, ...] = (),
+    against: tuple[str, ...] = (),
     features: str = "squeezenet1_1",
     images: int = 500,
     count: int = 10,
@@ -240,6 +241,8 @@ def evaluate(
         data: test images, neither trained nor searched on; by default the run's own.
         oracle: a judge of the same classes, as in --classifier of train; several may be named. By
             default two are trained on half B of the labelled training images.
+        against: searched runs of the same classifier and images with other seeds: which attributes
+            do they find too?
         features: for distances of image sets: squeezenet1_1, a TorchScript file, or none.
         images: most test images.
         count: attributes of each class.
@@ -280,9 +283,10 @@ def evaluate(
     perceptual = read_json(files.about)["settings"]["perceptual"]
     distance = showing.usable_distance(perceptual, model.classifier)
     known = splits["train"]
+    tested = photos.batch(spread(len(photos), images))
     measured = evaluation.evaluate(
         model,
-        photos.batch(spread(len(photos), images)),
+        tested,
         found,
         train_images=known.batch(spread(len(known), evaluation.FITTED)),
         judges=judges,
@@ -295,6 +299,12 @@ def evaluate(
         progress=console.print,
     )
     measured["panel"] |= {"why": why} if why else {}
+    measured["stability"]["against"] = {
+        other: evaluation.against(
+            model, found, _load(other, classifier), Search.load(other), tested, count=count
+        )
+        for other in against
+    }
     write_json(files.metrics, read_json(files.metrics) | measured)
     for part in proof.as_tables(measured):
         console.print(part)

@@ -22,7 +22,7 @@ from stylex.gates import model_verdicts
 from stylex.looking import spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
-from stylex.scrutiny import returns, scrutinise
+from stylex.scrutiny import counterparts, returns, scrutinise
 from stylex.shapes import Images, Latents, Logits, Probabilities
 from stylex.subjects import Subjects
 
@@ -111,6 +111,50 @@ def evaluate(
         "seed": seed,
     }
     return table
+
+
+@torch.no_grad()
+def against(
+    model: StylEx,
+    found: Search,
+    other: StylEx,
+    other_found: Search,
+    images: Images,
+    *,
+    count: int = 10,
+) -> dict[str, Any]:
+    """Stability over trainings: which attributes does another seed find too?
+
+    Args:
+        model, found: the run under test and its search.
+        other, other_found: a run around the same classifier, with another seed, and its search.
+        images: test images; both are seen on the same ones.
+        count: attributes of each class.
+
+    Returns:
+        `share` and `alike` of `scrutiny.counterparts`, and as floor the same with a search of the
+        other run whose coordinates were drawn at random (`random_share`).
+
+    Raises:
+        ValueError: the runs explain different classifiers or draw at different sizes.
+    """
+    if model.classifier.hash != other.classifier.hash:
+        raise ValueError("the two runs explain different classifiers; give one with another seed")
+    for one in (model, other):
+        _check(one, images)
+    ours, theirs = Subjects(model, images), Subjects(other, images)
+    chance = (
+        a
+        for k in range(len(found.classes))
+        for a in metrics.random_attributes(
+            count, coordinates=other.layout.searched, target=k, seed=k
+        )
+    )
+    random = replace(other_found, attributes=tuple(chance))
+    floor = counterparts(ours, found, theirs, random, count=count)
+    return counterparts(ours, found, theirs, other_found, count=count) | {
+        "random_share": floor["share"]
+    }
 
 
 def without_artefacts(found: Search, evidence: Sequence[Mapping[str, Any]]) -> Search:

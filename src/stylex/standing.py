@@ -17,7 +17,7 @@ GATES = {  # each gate and the number in the evidence that it asks for
     "survives blur": "blur",
     "seen by the panel": "panel",
     "comes through w": "from_p",
-    "stays in the data": "usual",
+    "stays in the data": "still_usual",
     "found again": "returns",
 }
 STANDINGS = {
@@ -209,7 +209,15 @@ def stability(metrics: Json) -> Html:
     ]
     caption = f"Rank-biased overlap with the ranking found, {values.get('draws', 0)} searches"
     head = ("ranking", "overlap, 1 is equal", "95 % interval")
-    return join((table(caption, head, rows, marked=0), tag("p", NOT_UNIQUE)))
+    parts = [table(caption, head, rows, marked=0)]
+    if others := values.get("against"):
+        seeds = [
+            (run, known(its, "share", percent), known(its, "random_share", percent))
+            for run, its in others.items()
+        ]
+        says = "Attributes that another training found too, by what they change in the pictures"
+        parts.append(table(says, ("other run", "found too", "floor: random coordinates"), seeds))
+    return join((*parts, tag("p", NOT_UNIQUE)))
 
 
 def stability_interval(values: Json) -> str:

@@ -56,7 +56,7 @@ def train(
     r1_interval_steps: int = 16,
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
-    thin_weight: float = 0.05,
+    thin_weight: float = 0.01,
     thin_free: float = 10.0,
     thin_interval_steps: int = 4,
     augment: bool = True,
