@@ -114,6 +114,17 @@ def copied(way, tmp_path) -> Path:
     return Path(shutil.copytree(way.run, tmp_path / "run"))
 
 
+@pytest.fixture(scope="module")
+def evaluated(way, tmp_path_factory) -> SimpleNamespace:
+    """The finished run, evaluated with quickly trained judges, and its report."""
+    run = Path(shutil.copytree(way.run, tmp_path_factory.mktemp("evaluated") / "run"))
+    quick = ("--panel-images", 128, "--features", "none", "--count", 2)
+    # eight test images are too few for a rate, so those of training stand in
+    more = read_json(Run(run).about)["data"]["source"] + "/train"
+    answer = stylex("evaluate", "--run", run, "--data", more, *quick)
+    return SimpleNamespace(run=run, answer=answer, report=stylex("report", "--run", run))
+
+
 # the whole way
 
 
@@ -123,6 +134,37 @@ def test_every_command_succeeds(way):
         answer = getattr(way, name)
         assert answer.code == 0, f"{name}: {answer.err}"
         assert "Traceback" not in answer.err
+
+
+def test_evaluate_writes_what_the_report_shows(evaluated):
+    """Every group of the evidence, in the run's metrics, on the terminal and on the page."""
+    assert evaluated.answer.code == 0, evaluated.answer.err
+    metrics = read_json(Run(evaluated.run).metrics)
+    groups = {"substrate", "agreement", "panel", "sufficiency", "attributes", "stability"}
+    assert groups <= set(metrics)
+    assert metrics["panel"]["judges"] == 1
+    assert "no linear probe" in metrics["panel"]["why"]
+    assert metrics["substrate"]["features"] == "none"
+    assert metrics["evaluated"]["images"] == PARTS["train"]
+    assert metrics["reconstruction"], "what the training measured stays"
+    assert "stylex report --run" in evaluated.answer.out
+    page = Run(evaluated.run).report.read_text(encoding="utf-8")
+    assert "rank-biased overlap" in page.lower()
+
+
+def test_judges_named_by_the_user_are_asked(copied, way):
+    """The explained classifier as its own judge: the ceiling is 1."""
+    given = ("--data", way.trained[2] / "train", "--features", "none", "--count", 1)
+    answer = stylex("evaluate", "--run", copied, *given, "--oracle", way.classifier)
+    assert answer.code == 0, answer.err
+    assert read_json(Run(copied).metrics)["panel"]["ceiling"] == 1.0
+
+
+def test_evaluate_needs_a_search_and_ten_images(copied):
+    """One line each."""
+    assert "needs 10 or more" in refused("evaluate", "--run", copied, "--features", "none")
+    Run(copied).search.unlink()
+    assert "run `stylex search" in refused("evaluate", "--run", copied)
 
 
 def test_train_writes_the_run(way):

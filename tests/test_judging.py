@@ -17,11 +17,10 @@ from stylex.judging import (
     Probe,
     load_panel,
     logistic_regression,
-    panel_probabilities,
-    panel_says,
     train_panel,
 )
 from stylex.smallnet import SmallNet
+from stylex.subjects import panel_probabilities, panel_says
 
 CLASSES = ("upright", "level")
 QUICK = {"resolution": 32, "total_images": 640, "progress": lambda _line: None}

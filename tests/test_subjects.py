@@ -1,8 +1,10 @@
 """What is seen of the test images, in closed form."""
 
+import pytest
 import torch
 from small import Plain, quarters, seeing
 
+from stylex.classifier import Classifier
 from stylex.subjects import Subjects, panel_says
 
 
@@ -34,6 +36,13 @@ def test_countable_images_are_those_on_which_the_panel_agrees():
     other = subjects([seeing(1)])
     gray = other.styles
     assert torch.equal(other.countable, (gray[:, 0] > 0) == (gray[:, 1] > 0))
+
+
+def test_a_judge_of_other_classes_is_refused():
+    """In another order is other too: its first class is not ours."""
+    turned = Classifier(seeing(0).model, ("yes", "no"), size=32, source="theirs")
+    with pytest.raises(ValueError, match="judge theirs has the classes yes, no, the model no, yes"):
+        subjects([turned])
 
 
 def test_spreads_are_those_of_each_judges_own_logits():

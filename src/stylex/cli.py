@@ -267,7 +267,14 @@ def evaluate(
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
     form = {"resolution": model.resolution, "channels": model.channels}
     photos = splits["test"] if data is None else read_images(data, **form)
+    tested = photos.batch(spread(len(photos), images))
+    evaluation.check(model, tested)  # before judges are trained for minutes
     judges = [load_classifier(source) for source in oracle]
+    try:
+        seen_by = None if features == "none" else load_features(features)
+    except ValueError as error:
+        console.print(f"no distances of sets, no linear probe: {error}")
+        features, seen_by = "none", None
     why = ""
     if not judges:
         judges, why = judging.train_panel(
@@ -283,14 +290,13 @@ def evaluate(
     perceptual = read_json(files.about)["settings"]["perceptual"]
     distance = showing.usable_distance(perceptual, model.classifier)
     known = splits["train"]
-    tested = photos.batch(spread(len(photos), images))
     measured = evaluation.evaluate(
         model,
         tested,
         found,
         train_images=known.batch(spread(len(known), evaluation.FITTED)),
         judges=judges,
-        features=None if features == "none" else load_features(features),
+        features=seen_by,
         features_name=features,
         distance=distance,
         distance_name="none" if distance is None else KINDS.get(perceptual, perceptual),

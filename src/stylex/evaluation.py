@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         ValueError: images of another size, or fewer than ten.
     """
-    _check(model, images)
+    check(model, images)
     began, tell = time.monotonic(), progress or (lambda _says: None)
     tell("test images")
     subjects = Subjects(model, images, judges=judges, distance=distance)
@@ -141,7 +141,7 @@ def against(
     if model.classifier.hash != other.classifier.hash:
         raise ValueError("the two runs explain different classifiers; give one with another seed")
     for one in (model, other):
-        _check(one, images)
+        check(one, images)
     ours, theirs = Subjects(model, images), Subjects(other, images)
     chance = (
         a
@@ -254,7 +254,12 @@ def panel(subjects: Subjects) -> dict[str, Any]:
     }
 
 
-def _check(model: StylEx, images: Images) -> None:
+def check(model: StylEx, images: Images) -> None:
+    """Refuse test images that the model cannot draw or that are too few for a rate.
+
+    Raises:
+        ValueError: they have another size, or are fewer than ten.
+    """
     came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
     if came != wanted:
         raise ValueError(

@@ -1,8 +1,8 @@
 """The oracle panel: judges that neither the explained classifier nor the generator has met.
 
     judges, why = train_panel(read_splits("leaves.zip", resolution=32), ("healthy", "sick"),
-                              folder=Path("runs/leaves/panel"), resolution=32)
-    classes = panel_says(judges, images)
+                              folder=Path("runs/leaves/judges"), resolution=32)
+    classes = subjects.panel_says(judges, images)
 
 A picture may flip the classifier by a smudge that only this classifier sees (method.md 6, "later
 lessons"). So two others are asked: a network of another make and a linear probe on public
@@ -37,9 +37,8 @@ from stylex.classifying import (
 from stylex.data import ImageSet
 from stylex.features import SQUEEZENET, Features, load_features
 from stylex.judgenet import JudgeNet
-from stylex.model import in_batches
 from stylex.runs import machine, now, read_json, replacing, write_json
-from stylex.shapes import Images, Logits, Probabilities
+from stylex.shapes import Images, Logits
 from stylex.sources import one_line
 
 NETWORK, PROBE = "network", "probe"  # folders of the panel's
@@ -155,32 +154,6 @@ def load_panel(folder: Path) -> tuple[list[Classifier], str]:
         except ValueError as error:
             why.append(str(error))
     return judges, "; ".join(why)
-
-
-def panel_probabilities(judges: Sequence[Classifier], images: Images) -> Probabilities:
-    """Mean of the judges' probabilities, a batch at a time, on the images' device.
-
-    Raises:
-        ValueError: the judges do not have the same classes in the same order.
-    """
-    assert judges
-    for judge in judges:
-        if judge.classes != judges[0].classes:
-            raise ValueError(
-                f"judge {judge.source} has the classes {', '.join(judge.classes)}, "
-                f"{judges[0].source} has {', '.join(judges[0].classes)}; give all in one order"
-            )
-
-    def ask(images: Images) -> Probabilities:
-        answers = [judge(images.to(judge.mean.device)).softmax(1) for judge in judges]
-        return torch.stack([answer.to(images.device) for answer in answers]).mean(0)
-
-    return in_batches(ask, images)
-
-
-def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
-    """The class that the judges together find the likeliest; see `panel_probabilities`."""
-    return panel_probabilities(judges, images).argmax(1)
 
 
 # The two judges

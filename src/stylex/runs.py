@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -107,6 +107,34 @@ class Run:
         _sync(self.checkpoints)
         for old in self.saved()[:-keep]:
             shutil.rmtree(old)
+
+
+def check_same(
+    new: Mapping[str, Any], old: Mapping[str, Any], path: Path, *, may_change: Collection[str]
+) -> None:
+    """Whether a run that was begun goes on with the same classifier, images and settings.
+
+    Args:
+        new, old: what `run.json` would say now, and what it says.
+        path: of the run, for the message.
+        may_change: settings that bind nothing.
+
+    Raises:
+        ValueError: something else is given now.
+    """
+    for part, name in (("classifier", "classifier"), ("data", "training images")):
+        if new[part]["hash"] != old[part]["hash"]:
+            raise ValueError(
+                f"the {name} changed since {path} was begun (hash {new[part]['hash'][:12]}, "
+                f"was {old[part]['hash'][:12]}); give the same, or another --run"
+            )
+    for option, value in old["settings"].items():
+        now = new["settings"].get(option)
+        if now != value and option not in may_change:
+            raise ValueError(
+                f"{path} was begun with {option} {value}, now it is {now}; "
+                "give the same, or another --run"
+            )
 
 
 def tensors_file(checkpoint: Path) -> Path:

@@ -44,6 +44,9 @@ class Subjects:
         photos: `[n, c, h, w]`, neither trained nor searched on.
         judges: classifiers of the same classes that were trained on other images; may be none.
         distance: the perceptual distance.
+
+    Raises:
+        ValueError: a judge has other classes, or has them in another order.
     """
 
     def __init__(
@@ -54,6 +57,12 @@ class Subjects:
         judges: Sequence[Classifier] = (),
         distance: Distance | None = None,
     ):
+        for judge in judges:
+            if judge.classes != model.classes:
+                raise ValueError(
+                    f"judge {judge.source} has the classes {', '.join(judge.classes)}, the model "
+                    f"{', '.join(model.classes)}; give judges of the same classes in that order"
+                )
         self.model, self.judges, self.distance = model, tuple(judges), distance
         self.photos = photos.to(model.mean_p.device)
         self.photo = self._seen(self.photos)
@@ -107,11 +116,27 @@ class Subjects:
         return low, high
 
 
+def panel_probabilities(judges: Sequence[Classifier], images: Images) -> Probabilities:
+    """Mean of the judges' probabilities, a batch at a time, on the images' device.
+
+    Raises:
+        ValueError: the judges do not have the same classes in the same order.
+    """
+    assert judges
+    for judge in judges:
+        if judge.classes != judges[0].classes:
+            raise ValueError(
+                f"judge {judge.source} has the classes {', '.join(judge.classes)}, "
+                f"{judges[0].source} has {', '.join(judges[0].classes)}; give all in one order"
+            )
+
+    def ask(images: Images) -> Probabilities:
+        answers = [judge(images.to(judge.mean.device)).softmax(1) for judge in judges]
+        return torch.stack([answer.to(images.device) for answer in answers]).mean(0)
+
+    return in_batches(ask, images)
+
+
 def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
-    """The class with the largest mean probability over the judges."""
-    return torch.stack([chances(judge, images) for judge in judges]).mean(0).argmax(1)
-
-
-def chances(judge: Classifier, images: Images) -> Float[Tensor, "n k"]:
-    """Probabilities of one judge, in batches."""
-    return in_batches(lambda part: judge(part).softmax(1), images)
+    """The class that the judges together find the likeliest; see `panel_probabilities`."""
+    return panel_probabilities(judges, images).argmax(1)

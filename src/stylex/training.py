@@ -13,7 +13,7 @@ from torch import Tensor
 from stylex import health, pictures, runs
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet, Sampler, read_splits
-from stylex.looking import evaluate, spread, watch
+from stylex.looking import spread, tested, watch
 from stylex.losses import Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.parallel import Precision, start
@@ -190,27 +190,11 @@ def begin(
         "finished": None,
     }
     if old:
-        _check_same(about, old, files)
+        runs.check_same(about, old, files.path, may_change=MAY_CHANGE)
         return settings
     about["classifier"] = remember(classifier, files.path)
     runs.write_json(files.about, about)
     return settings
-
-
-def _check_same(new: dict[str, Any], old: dict[str, Any], files: Run) -> None:
-    for part, name in (("classifier", "classifier"), ("data", "training images")):
-        if new[part]["hash"] != old[part]["hash"]:
-            raise ValueError(
-                f"the {name} changed since {files.path} was begun (hash {new[part]['hash'][:12]}, "
-                f"was {old[part]['hash'][:12]}); give the same, or another --run"
-            )
-    for option, value in old["settings"].items():
-        now = new["settings"].get(option)
-        if now != value and option not in MAY_CHANGE:
-            raise ValueError(
-                f"{files.path} was begun with {option} {value}, now it is {now}; "
-                "give the same, or another --run"
-            )
 
 
 class Training:
@@ -369,7 +353,7 @@ class Training:
         model, about = self.step.average, runs.read_json(self.files.about)
         finished = about["finished"] and about["images_seen"] == self.images_seen
         if self.fabric.is_global_zero and not finished:
-            written = evaluate(model, self.splits, self.distance, self.options.perceptual)
+            written = tested(model, self.splits, self.distance, self.options.perceptual)
             runs.write_json(self.files.metrics, written)
             model.save(self.files.path)
             self._tell(finished=runs.now())
