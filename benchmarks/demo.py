@@ -3,19 +3,25 @@
     python benchmarks/demo.py            # about half an hour on two cores; runs that are there stay
     python benchmarks/demo.py 0          # these seeds only
 
-Prints a table and writes benchmarks/results/demo.json.
+Prints a table, writes benchmarks/results/demo.json and draws docs/images/demo-SEED.png.
 """
 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from made import made, write_result
+from PIL import Image
+from torchvision.transforms.v2 import functional as tv
 
+from stylex import pictures
 from stylex.demo import demo
 from stylex.runs import Run, read_json
 
 SEEDS = (0, 1, 2)
+SHOWN = 3  # attributes in a picture, those with enough images to show
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
 SHARES = ("own", "mean_w", "other_w", "swapped_p", "mean_p")
 
 
@@ -27,6 +33,7 @@ def main() -> None:
         run = Path("runs") / f"demo-{seed}"
         done = Run(run).planted
         results.append(read_json(done) if done.is_file() else demo(run=str(run), seed=seed))
+        draw(Run(run), IMAGES / f"demo-{seed}.png")
     write_result("demo", made(seeds) | {"seeds": seeds} | summary(results))
 
 
@@ -51,6 +58,28 @@ def summary(results: list[dict]) -> dict:
     table["rules"] = [r["rule"] for r in results]
     table["attributes"] = [r["attributes"] for r in results]
     return table
+
+
+def draw(run: Run, path: Path) -> None:
+    """The first attributes towards "yes": example images before and after, side by side."""
+    rows, labels = [], []
+    for folder in sorted(run.attributes.glob("1-*")):
+        about = read_json(folder / "attribute.json")
+        if not about["enough"] or len(rows) == SHOWN:
+            continue
+        sprite = tv.to_dtype(
+            tv.pil_to_tensor(Image.open(folder / "frames.png")), torch.float32, scale=True
+        )
+        last, side = len(about["strengths"]) - 1, sprite.shape[2] // len(about["strengths"])
+        pairs = [
+            sprite[:, y * side : (y + 1) * side, x * side : (x + 1) * side] * 2 - 1
+            for y in range(len(about["examples"]))
+            for x in (0, last)
+        ]
+        rows.append(torch.stack(pairs))
+        labels.append(f"attribute {about['rank']}: {about['effect']:+.1f} logits")
+    if rows:
+        pictures.save(pictures.sheet(rows, labels, scale=3), path)
 
 
 def _mean(shares: Iterable[float]) -> float:

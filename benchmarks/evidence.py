@@ -1,6 +1,6 @@
 """`stylex evaluate` on finished runs, and its main numbers side by side.
 
-    python benchmarks/evidence.py runs/leaves runs/faces runs/demo-0   # evaluated ones stay as they are
+    python benchmarks/evidence.py runs/leaves runs/faces runs/demo-0   # evaluated ones stay
     python benchmarks/evidence.py --again runs/leaves
 
 Prints a table for docs/evidence.md and writes benchmarks/results/evidence.json.

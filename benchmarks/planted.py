@@ -41,7 +41,7 @@ MEANS = (
 def main(
     *,
     short: bool = False,
-    total_images: int = 16_000,
+    total_images: int = 12_000,
     runs: str = "runs/planted",
     result: str = "planted_short",
 ) -> None:

@@ -53,7 +53,7 @@ def cell(
     kind: Kind = "sum",
     seed: int = 0,
     control: Control = "",
-    total_images: int = 16_000,
+    total_images: int = 12_000,
     progress: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Draw, train, search and score one cell; what is there already is not done again.

@@ -56,7 +56,7 @@ def train(
     r1_interval_steps: int = 16,
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
-    thin_weight: float = 0.01,
+    thin_weight: float = 0.0,
     thin_free: float = 10.0,
     thin_interval_steps: int = 4,
     augment: bool = True,
@@ -105,7 +105,7 @@ def train(
         path_weight: weight of path-length regularisation; 0 leaves it out.
         path_interval_steps: steps between path-length penalties.
         thin_weight: weight of the log of how many coordinates carry the class, so that few do; from
-            the image where D begins. The paper's: 0.
+            the image where D begins; 0 leaves it out (the paper's).
         thin_free: as many coordinates may carry it for nothing.
         thin_interval_steps: steps between these penalties.
         augment: DiffAugment on what D sees.
