@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stylex import looking
 from stylex.data import ImageSet, to_bytes, to_unit
-from stylex.looking import contact_rows, measure, spread, tested, watch
+from stylex.looking import contact_rows, final_table, measure, spread, watch
 from stylex.model import StylEx
 
 # the sign of the first quarter's gray decides
@@ -149,7 +149,7 @@ def test_the_last_table_measures_test_images_and_learns_floors_from_others():
     model = first_quarter()
     test, train = to_unit(to_bytes(photos())), to_unit(to_bytes(photos().flip(0) * 0.5))
     splits = {"train": split(train), "test": split(test)}  # no search: it would be a KeyError
-    table = tested(model, splits, distance, "classifier")
+    table = final_table(model, splits, distance, "classifier")
     assert (table["images"], table["split"]) == (4, "test")
     found = table["reconstruction"]
     assert found["perceptual_kind"] == "classifier"
@@ -178,5 +178,5 @@ def test_pca_of_the_floor_is_learnt_from_images_of_the_whole_set(monkeypatch):
     monkeypatch.setattr(looking, "spread", lambda available, wanted: spread(available, 4))
     known = photos().repeat_interleave(5, 0)
     splits = {"train": split(known), "test": split(photos())}
-    tested(first_quarter(), splits, distance, "none")
+    final_table(first_quarter(), splits, distance, "none")
     assert torch.equal(learnt[0], to_unit(to_bytes(photos())))

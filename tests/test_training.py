@@ -209,7 +209,7 @@ def test_no_training_image_is_measured(photos: Path, tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(module, name, watched)
 
-    real_tested = training.tested
+    real_table = training.final_table
 
     def evaluated(*args: Any) -> Any:
         with monkeypatch.context() as inside:
@@ -217,10 +217,10 @@ def test_no_training_image_is_measured(photos: Path, tmp_path: Path, monkeypatch
             inside.setattr(
                 looking, "measure", lambda m, x, y: (seen["test"].append(x), real(m, x, y))[1]
             )
-            return real_tested(*args)
+            return real_table(*args)
 
     spy(training, "watch", "search")
-    monkeypatch.setattr(training, "tested", evaluated)
+    monkeypatch.setattr(training, "final_table", evaluated)
     finish(photos, tmp_path, **QUICK)
     splits = data.read_splits(photos, resolution=32)
     for split, found in seen.items():

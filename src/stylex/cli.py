@@ -269,24 +269,16 @@ def evaluate(
     photos = splits["test"] if data is None else read_images(data, **form)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
-    judges = [load_classifier(source) for source in oracle]
     try:
         seen_by = None if features == "none" else load_features(features)
     except ValueError as error:
         console.print(f"no distances of sets, no linear probe: {error}")
         features, seen_by = "none", None
-    why = ""
+    judges, why = [load_classifier(source) for source in oracle], ""
     if not judges:
-        judges, why = judging.train_panel(
-            splits,
-            model.classes,
-            folder=files.judges,
-            resolution=model.resolution,
-            features=features,
-            total_images=panel_images,
-            seed=seed,
-            progress=console.print,
-        )
+        options = {"features": features, "total_images": panel_images, "seed": seed}
+        options |= {"folder": files.judges, "resolution": model.resolution}
+        judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
     perceptual = read_json(files.about)["settings"]["perceptual"]
     distance = showing.usable_distance(perceptual, model.classifier)
     known = splits["train"]

@@ -82,7 +82,7 @@ def watch(
     }, rows
 
 
-def tested(
+def final_table(
     model: StylEx, splits: dict[str, ImageSet], distance: Distance, perceptual: Perceptual
 ) -> dict[str, Any]:
     """The table of `metrics.json` on test images; PCA and the mean image come from train images."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from stylex import health, pictures, runs
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet, Sampler, read_splits
-from stylex.looking import spread, tested, watch
+from stylex.looking import final_table, spread, watch
 from stylex.losses import Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.parallel import Precision, start
@@ -353,7 +353,7 @@ class Training:
         model, about = self.step.average, runs.read_json(self.files.about)
         finished = about["finished"] and about["images_seen"] == self.images_seen
         if self.fabric.is_global_zero and not finished:
-            written = tested(model, self.splits, self.distance, self.options.perceptual)
+            written = final_table(model, self.splits, self.distance, self.options.perceptual)
             runs.write_json(self.files.metrics, written)
             model.save(self.files.path)
             self._tell(finished=runs.now())
