@@ -60,7 +60,7 @@ FLAT = Scene("flat", ("red", "green"), flat)
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Reader]:
     """A reader of each scene, trained for a few seconds only."""
-    return {name: train_reader(s, images_seen=4_000, members=1) for name, s in SCENES.items()}
+    return {name: train_reader(s, images_seen=5_000, members=1) for name, s in SCENES.items()}
 
 
 # --- spoilt images -------------------------------------------------------------------------------
@@ -118,11 +118,14 @@ def test_a_sharp_cell_measures_what_was_drawn() -> None:
         "cell size": 0.80 + 0.07 * truth["cell size"],
         "cell elongation": 0.13 * truth["cell elongation"] - 0.065,
         "cytoplasm hue": 0.90 * truth["cytoplasm hue"] - 0.15,
+        "membrane thickness": 0.03 + 0.16 * truth["membrane thickness"],
+        # six granules of radius 0.13; their green against the cell's
+        "granule brightness": 6 * 0.13**2 * (1.5 * truth["granule brightness"] - 0.85),
         "nucleus size": 0.26 + 0.22 * truth["nucleus size"],
         "nucleus position": 0.40 * truth["nucleus position"] - 0.20,
         "nucleus darkness": 0.75 - 1.35 * truth["nucleus darkness"],
     }
-    assert set(measured) == set(expected)
+    assert set(measured) == set(expected) == set(CELLS.factors)
     for name, value in expected.items():
         torch.testing.assert_close(measured[name], value, atol=0.015, rtol=0, msg=name)
 
@@ -134,7 +137,7 @@ def test_at_least_half_of_the_factors_are_analytic(scene: Scene, trained: dict) 
     measured = readers._MEASURES[scene.name](scene.render(drawn(scene, 1)))
     assert reader.scene == scene
     assert reader.analytic == tuple(name in measured for name in scene.factors)
-    assert len(scene.factors) / 2 <= sum(reader.analytic) < len(scene.factors)
+    assert len(scene.factors) / 2 <= sum(reader.analytic)
 
 
 @both

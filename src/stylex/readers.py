@@ -1,12 +1,12 @@
 """Reads the factors of a drawn scene off its images, edited and reconstructed ones included.
 
-    reader = train_reader(CELLS)                       # half a minute of one core
+    reader = train_reader(LEAVES)                      # half a minute of one core
     factors, doubt = reader.read(images), reader.doubt(images)
     changes = factor_changes(reader, before, after)    # which factor did an edit move, how far
-    kept = readable(*read_quality(reader, drawn, CELLS.render(drawn)))
+    kept = readable(*read_quality(reader, drawn, LEAVES.render(drawn)))
 
-Most factors are measured: areas, moments and mean colours of regions, in closed form. The others
-are read by three regressors, whose disagreement is the doubt.
+Most factors are measured: areas, moments and mean colours of regions, in closed form. The others,
+two of the leaves' eight, are read by three regressors, whose disagreement is the doubt.
 """
 
 from collections.abc import Callable, Iterable
@@ -71,6 +71,8 @@ class Reader(nn.Module):
 
     def _each(self, images: Images) -> Float[Tensor, "m n learned"]:
         """The columns that are not analytic, by each member."""
+        if not self.members:
+            return images.new_zeros(1, len(images), 0)
         parts = images.split(512)
         return torch.stack([torch.cat([net(part) for part in parts]) for net in self.members])
 
@@ -82,7 +84,8 @@ def train_reader(
 
     The images are spoilt as a small generator spoils them (blur, noise, down-and-up scaling), and
     for the regressors the factors reach 15 % beyond their range, so that a reading does not bend at
-    the ends. The default takes about 30 seconds of one core.
+    the ends. The default takes about 30 seconds of one core for leaves, 2 for cells, where nothing
+    is left to regressors.
 
     What an analytic reading measures is fixed by the scene's geometry and colours; its scale is
     not: offset and gain are fitted by least squares on drawn and spoilt images, so that blur and
@@ -100,7 +103,7 @@ def train_reader(
     generator = torch.Generator().manual_seed(seed)
     scales = _calibrate(scene, generator) if scene.name in _MEASURES else {}
     learned = [k for k, name in enumerate(scene.factors) if name not in scales]
-    nets = [_regressor(len(learned), generator) for _ in range(members)]
+    nets = [_regressor(len(learned), generator) for _ in range(members if learned else 0)]
     for net in nets:
         _fit(net, scene, learned, images_seen, generator)
     return Reader(scene, scales, nets).requires_grad_(False).eval()
@@ -169,32 +172,41 @@ def _measure_leaf(images: Images) -> dict[str, Column]:
 
 
 def _measure_cell(images: Images) -> dict[str, Column]:
-    """Seven factors of a cell off 32 px, each in units of its own."""
+    """All factors of a cell off 32 px, each in units of its own."""
     x, y = _grid(images)
     corners = images[..., torch.hypot(x, y) > 1.13].mean(-1)  # outside the largest cell
     # green falls by 0.65 from the background to the cell, red by 1.2 from the cell to the nucleus
     cell = _filled(_firm((corners[:, 1, None, None] - images[:, 1]) / 0.65))
     dark = (0.6 - images[:, 0]) / 1.2
     nucleus = _firm(dark) * cell
-    area, left, top, breadth, height = _moments(cell)
+    area, left, _, breadth, height = _moments(cell)
     core, place, *_ = _moments(nucleus)
-    radius, stretch = (area / torch.pi).sqrt(), (breadth / height) ** 0.25
-    u, v = (x - left[:, None, None]), (y - top[:, None, None])
-    u, v = u / (radius * stretch)[:, None, None], v * (stretch / radius)[:, None, None]
+    u, v = _in_radii(cell)
     # cytoplasm: beside the nucleus, within the thickest membrane, away from the granules
     free = (1 - 4 * dark).clamp(0, 1) * (v.abs() < 0.38) * (torch.hypot(u, v) < 0.70)
-    blue = images[:, 2]
-    around = _mean(blue, free)
-    # blue turns from around to nucleus as far as red does, however blurred
-    turn = _mean(blue - around[:, None, None], nucleus) / _mean(dark, nucleus).clamp(min=0.1)
+    hue = _mean(images[:, 2], free)
+    around = torch.stack([torch.full_like(hue, 0.6), torch.full_like(hue, 0.1), hue], 1)
+    # green and blue turn from around to nucleus as far as red does, however blurred
+    change = _mean(images - _spread(around), nucleus[:, None])
+    turn = change / _mean(dark, nucleus).clamp(min=0.1)[:, None]
+    # what background, cytoplasm and nucleus leave unexplained: membrane and granules
+    outside = (1 - cell)[:, None]
+    dark = dark[:, None] + _spread(corners[:, :1] - 0.6) / 1.2 * outside
+    rest = images - _spread(around) * (1 - outside) - _spread(corners) * outside
+    rest = (rest - _spread(turn) * dark) * (torch.hypot(u, v) < 1.15)[:, None]
+    beside = v.abs() < 0.6 * u.abs()  # of the nucleus: no granules there
+    ring = (-rest[:, 2] * beside).sum((1, 2)) / (hue + 0.8).clamp(min=0.1)
+    share = ring / (cell * beside).sum((1, 2)).clamp(min=1)
     return {
         "background tint": corners[:, 0] - corners[:, 2],
-        "cell size": radius,
-        "cell elongation": stretch.log(),  # the variances of an ellipse are a quarter of its axes^2
-        "cytoplasm hue": around,
+        "cell size": (area / torch.pi).sqrt(),
+        "cell elongation": (breadth / height).log() / 4,
+        "cytoplasm hue": hue,
+        "membrane thickness": 1 - (1 - share).clamp(0, 2).sqrt(),
+        "granule brightness": 4 * (rest[:, 1] * ~beside).mean((1, 2)) / area,
         "nucleus size": (core / area).sqrt(),
-        "nucleus position": (place - left) / (radius * stretch),
-        "nucleus darkness": around + turn,
+        "nucleus position": (place - left) / (4 * breadth).sqrt(),
+        "nucleus darkness": hue + turn[:, 2],
     }
 
 
@@ -250,8 +262,20 @@ def _moments(mask: Float[Tensor, "n h w"]) -> tuple[Column, Column, Column, Colu
     return area * (2 / _SIDE) ** 2, left, top, breadth.clamp(min=1e-3), height.clamp(min=1e-3)
 
 
-def _mean(values: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"]) -> Column:
-    return (values * weights).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-3)
+def _in_radii(mask: Float[Tensor, "n h w"]) -> tuple[Tensor, Tensor]:
+    """x and y `[n, h, w]` in half axes of a mask that is an ellipse: twice the deviation each."""
+    _, left, top, breadth, height = (column[:, None, None] for column in _moments(mask))
+    x, y = _grid(mask)
+    return (x - left) / (4 * breadth).sqrt(), (y - top) / (4 * height).sqrt()
+
+
+def _mean(values: Float[Tensor, "n *c h w"], weights: Float[Tensor, "n *d h w"]) -> Tensor:
+    """Over the pixels, weighted."""
+    return (values * weights).sum((-2, -1)) / weights.sum((-2, -1)).clamp(min=1e-3)
+
+
+def _spread(colours: Float[Tensor, "n c"]) -> Float[Tensor, "n c 1 1"]:
+    return colours[:, :, None, None]
 
 
 # --- learned -------------------------------------------------------------------------------------
