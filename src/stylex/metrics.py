@@ -98,7 +98,7 @@ def random_attributes(
     """The floor of sufficiency: as many coordinates, each with a direction, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(coordinates, generator=generator)[:count].tolist()
-    directions = torch.randint(2, (count,), generator=generator).tolist()
+    directions = torch.randint(2, (len(chosen),), generator=generator).tolist()
     return [Attribute(j, d, target, 0.0) for j, d in zip(chosen, directions, strict=True)]
 
 
