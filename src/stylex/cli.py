@@ -265,8 +265,9 @@ def evaluate(
     splits, why = _splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
-    form = {"resolution": model.resolution, "channels": model.channels}
-    photos = splits["test"] if data is None else read_images(data, **form)
+    photos = splits["test"]
+    if data is not None:
+        photos = read_images(data, resolution=model.resolution, channels=model.channels)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
@@ -291,7 +292,7 @@ def evaluate(
         features=seen_by,
         features_name=features,
         distance=distance,
-        distance_name="none" if distance is None else KINDS.get(perceptual, perceptual),
+        distance_name="none" if distance is None else KINDS.get(perceptual) or perceptual,
         count=count,
         seed=seed,
         progress=console.print,

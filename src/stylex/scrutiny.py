@@ -221,8 +221,8 @@ def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
         for key in {_key(a) for a in again.attributes} & counts.keys():
             counts[key] += 1
         for target in targets:
-            lists = [[_key(a) for a in s.towards(target)] for s in (found, again)]
-            overlaps.append(rank_biased_overlap(*lists))
+            first, second = ([_key(a) for a in s.towards(target)] for s in (found, again))
+            overlaps.append(rank_biased_overlap(first, second))
     low, high = torch.tensor(overlaps).quantile(torch.tensor([0.025, 0.975])).tolist()
     return {
         "attributes": {key: count / draws for key, count in counts.items()},
