@@ -7,13 +7,12 @@ import torch
 from torch.nn import functional
 
 from stylex import readers
+from stylex.augment import gaussian_blur, spoil
 from stylex.readers import (
     Reader,
     factor_changes,
-    gaussian_blur,
     read_quality,
     readable,
-    spoil,
     train_reader,
 )
 from stylex.scenes import CELLS, LEAVES, SCENES, SPREAD, Scene

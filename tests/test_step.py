@@ -21,6 +21,7 @@ OPTIONS: dict[str, Any] = {
     "judged_share": 1.0,
     "noise_share": 0.5,
     "mixing": 0.5,
+    "hybrid_share": 0.0,
     "l1_weight": 1.0,
     "perceptual": "none",
     "perceptual_weight": 1.0,
@@ -37,10 +38,13 @@ OPTIONS: dict[str, Any] = {
     "thin_weight": 0.0,
     "thin_free": 1.0,
     "thin_interval_steps": 4,
+    "thin_spoilt": False,
     "augment": False,
     "rate": 0.002,
     "encoder_rate": 0.0004,
     "discriminator_rate": 0.001,
+    "decay_share": 0.0,
+    "total_images": 100 * N,
     "clip": 2.0,
     "ema_images": 10_000,
 }
@@ -114,6 +118,43 @@ def test_without_a_noise_share_nothing_is_drawn_from_noise():
     assert (step.trained.generator.mapping.mean_w == 0).all()
 
 
+def test_hybrids_are_judged_as_the_class_the_classifier_sees(monkeypatch):
+    """Half of the noise images are edits; D is told their own p, and only G learns from them."""
+    step, heard = make_step(hybrid_share=0.5), []
+    photos, logits = batch(step)
+    p, discriminator = logits.softmax(1), step.trained.discriminator
+    real = discriminator.forward
+    monkeypatch.setattr(
+        discriminator, "forward", lambda x, q: heard.append((x.detach(), q)) or real(x, q)
+    )
+    step(photos, logits, images_seen=0)
+    (images, told), *_ = heard
+    edits = slice(N // 4, N // 2)
+    seen = step.trained.classifier(images[edits]).softmax(1)
+    torch.testing.assert_close(told[edits], seen, rtol=1e-4, atol=1e-5)
+    assert torch.equal(told[: N // 4], p[: N // 4])
+    assert torch.equal(told[N // 2 :], p[N // 2 :])
+
+
+def test_a_hybrid_is_between_two_photos():
+    """Its styles are either one's or the other's; of equal photos it is the reconstruction."""
+    step = make_step()
+    photos, logits = batch(step)
+    w, p = step.trained.encoder(photos), logits.softmax(1)
+    draw = torch.Generator().manual_seed(0)
+    for layer in step.trained.generator.synthesis.convs:
+        nn.init.zeros_(layer.noise_strength)
+    same, seen = step.hybrids(w[:1], p[:1], w[:1], p[:1], draw)
+    plain = step.trained.generator.synthesis(step.trained.generator.style(w[:1], p[:1]))
+    torch.testing.assert_close(same, plain)
+    torch.testing.assert_close(seen, step.trained.classifier(plain).softmax(1))
+    images, _ = step.hybrids(w, p, w.flip(0), p.flip(0), draw)
+    assert images.shape == photos.shape
+    assert images.requires_grad
+    images.sum().backward()
+    assert all(x.grad is None for x in step.trained.encoder.parameters())
+
+
 def test_each_network_has_its_own_rate():
     """Trap 4: Adam's first step moves the fastest weight by the rate itself."""
     step = make_step(w_weight=0.0)
@@ -125,6 +166,17 @@ def test_each_network_has_its_own_rate():
         after = weights(getattr(step.trained, name))
         farthest = max((after[n] - old).abs().max().item() for n, old in before[name].items())
         assert farthest == pytest.approx(rate, rel=0.01)
+
+
+def test_rates_fall_to_zero_at_the_end():
+    """Over the last quarter along a line; without a share they stay."""
+    for share, expected in ((0.25, [1.0, 1.0, 0.5, 0.04]), (0.0, [1.0, 1.0, 1.0, 1.0])):
+        step = make_step(decay_share=share)
+        for seen, factor in zip((0, 75, 87.5, 99), expected, strict=True):
+            step.slow_down(int(seen * N))
+            for name, rate in (("generator", 0.002), ("discriminator", 0.001)):
+                (group,) = step.optimisers[name].param_groups
+                assert group["lr"] == pytest.approx(rate * factor)
 
 
 def test_the_classifier_never_learns():

@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stylex import data, looking, pictures, runs, step, training
+from stylex import data, looking, pictures, plan, runs, step, training
 from stylex.classifier import Classifier, load_classifier, save_classifier
-from stylex.losses import generator_loss
+from stylex.losses import generator_loss, perceptual_distance
 from stylex.model import StylEx
 from stylex.runs import Run
 from stylex.scenes import LEAVES
@@ -595,9 +595,13 @@ def begun(photos: Path, run: Path, classifier: Classifier, **changed: Any) -> tr
     keywords = inspect.signature(training.train).parameters
     settings = {k: v.default for k, v in keywords.items() if v.default is not v.empty}
     settings |= OPTIONS | {"channels": 3} | changed
-    settings = training.begin(Run(run), photos, splits, classifier, settings)
+    settings = plan.begin(Run(run), photos, splits, classifier, settings)
     fabric = training.start(device="cpu", precision="fp32")
-    return training.Training(fabric, Run(run), classifier, splits, SimpleNamespace(**settings))
+    distance = perceptual_distance("classifier", classifier)
+    options = SimpleNamespace(**settings)
+    return training.Training(
+        fabric, Run(run), classifier, splits, distance=distance, options=options
+    )
 
 
 def draw_batches(loop: training.Training, count: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stylex import truth
-from stylex.readers import gaussian_blur
+from stylex.augment import gaussian_blur
 from stylex.scenes import LEAVES
 from stylex.synthetic import Rule
 from stylex.truth import (

@@ -1,4 +1,4 @@
-"""DiffAugment: the same random, differentiable changes to real and fake images before D.
+"""Random, differentiable changes of images: DiffAugment for D, and spoiling (blur, noise, scaling).
 
 Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training": brightness,
 saturation and contrast, translation by up to an eighth of the side, one cut-out of half the side.
@@ -6,6 +6,7 @@ saturation and contrast, translation by up to an eighth of the side, one cut-out
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from stylex.shapes import Images
@@ -50,6 +51,41 @@ def cut_out(images: Images, generator: torch.Generator) -> Images:
     return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
 
 
+def spoil(images: Images, generator: torch.Generator) -> Images:
+    """Blur, scale down and up, and add noise, each by an amount drawn for this batch.
+
+    Gaussian blur of up to 1.5 pixels; scaling to 1, 2/3 or 1/2 and back; fine and coarse (blotchy)
+    noise of standard deviation up to 0.08.
+    """
+    size = images.shape[-1]
+    device = generator.device
+    blur, fine, coarse = torch.rand(3, generator=generator, device=device).tolist()
+    images = gaussian_blur(images, 1.5 * blur)
+    third = int(torch.randint(3, (1,), generator=generator, device=device))
+    smaller = (size, size * 2 // 3, size // 2)[third]
+    images = resize(resize(images, smaller), size)
+    blotches = torch.randn(*images.shape[:2], 6, 6, generator=generator, device=device)
+    speckles = torch.randn(images.shape, generator=generator, device=device)
+    return images + 0.08 * fine * speckles + 0.08 * coarse * resize(blotches, size)
+
+
+def gaussian_blur(images: Images, sigma: float) -> Images:
+    """Blur by a Gaussian of standard deviation `sigma` pixels, edges repeated."""
+    reach = max(1, round(3 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
+    taps = (taps / taps.sum()).to(images).expand(images.shape[1], 1, 1, -1)
+    padded = F.pad(images, (reach,) * 4, mode="replicate")
+    rows = F.conv2d(padded, taps, groups=images.shape[1])
+    return F.conv2d(rows, taps.mT, groups=images.shape[1])
+
+
 def _uniform(images: Images, count: int, generator: torch.Generator) -> Tensor:
     shape = (count, len(images), 1, 1, 1)
     return torch.rand(shape, generator=generator, device=images.device, dtype=images.dtype)
+
+
+def resize(images: Images, size: int) -> Float[Tensor, "n c size size"]:
+    """To `size` pixels a side, antialiased."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stylex.augment import resize, spoil
 from stylex.scenes import LEAVES, SPREAD, Factors, Scene
 from stylex.shapes import Images
 
@@ -54,7 +55,7 @@ class Reader(nn.Module):
 
         Analytic columns from areas, moments and mean colours, the others as the members' mean.
         """
-        images = _resize(images, _SIDE)
+        images = resize(images, _SIDE)
         measured = _MEASURES[self.scene.name](images) if self.scales else {}
         columns = dict(zip(self.learned, self._each(images).mean(0).unbind(1), strict=True))
         for name, (offset, gain) in self.scales.items():
@@ -66,7 +67,7 @@ class Reader(nn.Module):
         """Standard deviation between the members, in factor units; 0 for analytic columns."""
         doubt = images.new_zeros(len(images), len(self.analytic))
         learned = [not analytic for analytic in self.analytic]
-        doubt[:, learned] = self._each(_resize(images, _SIDE)).std(0, correction=0)
+        doubt[:, learned] = self._each(resize(images, _SIDE)).std(0, correction=0)
         return doubt
 
     def _each(self, images: Images) -> Float[Tensor, "m n learned"]:
@@ -326,35 +327,3 @@ def _fresh(
         factors, resolution=_SIDE, supersample=2
     )  # two are enough here, and quicker
     return factors, spoil(images, generator)
-
-
-def spoil(images: Images, generator: torch.Generator) -> Images:
-    """Blur, scale down and up, and add noise, each by an amount drawn for this batch.
-
-    Gaussian blur of up to 1.5 pixels; scaling to 1, 2/3 or 1/2 and back; fine and coarse (blotchy)
-    noise of standard deviation up to 0.08.
-    """
-    size = images.shape[-1]
-    blur, fine, coarse = torch.rand(3, generator=generator).tolist()
-    images = gaussian_blur(images, 1.5 * blur)
-    smaller = (size, size * 2 // 3, size // 2)[int(torch.randint(3, (1,), generator=generator))]
-    images = _resize(_resize(images, smaller), size)
-    blotches = torch.randn(*images.shape[:2], 6, 6, generator=generator)
-    speckles = torch.randn(images.shape, generator=generator)
-    return images + 0.08 * fine * speckles + 0.08 * coarse * _resize(blotches, size)
-
-
-def gaussian_blur(images: Images, sigma: float) -> Images:
-    """Blur by a Gaussian of standard deviation `sigma` pixels, edges repeated."""
-    reach = max(1, round(3 * sigma))
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
-    taps = (taps / taps.sum()).to(images).expand(images.shape[1], 1, 1, -1)
-    padded = functional.pad(images, (reach,) * 4, mode="replicate")
-    rows = functional.conv2d(padded, taps, groups=images.shape[1])
-    return functional.conv2d(rows, taps.mT, groups=images.shape[1])
-
-
-def _resize(images: Images, size: int) -> Float[Tensor, "n c size size"]:
-    if images.shape[-1] == size:
-        return images
-    return functional.interpolate(images, size=size, mode="bilinear", antialias=True)

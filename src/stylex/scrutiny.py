@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex.attfind import Search, find
+from stylex.augment import gaussian_blur
 from stylex.classifier import Classifier
 from stylex.gates import ALIKE, artefact, attribute_gates, trusted
 from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
 from stylex.model import in_batches
-from stylex.readers import gaussian_blur
 from stylex.shapes import Images
 from stylex.stylespace import Attribute, shift
 from stylex.subjects import Drawn, Subjects

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from stylex.augment import diff_augment
+from stylex.augment import diff_augment, spoil
 from stylex.losses import (
     Distance,
     discriminator_loss,
@@ -33,7 +33,7 @@ from stylex.shapes import Images, Latents, Logits, Probabilities
 
 Losses = dict[str, Tensor]
 
-SHARES = ("hide_p", "noise_share", "mixing")
+SHARES = ("hide_p", "noise_share", "mixing", "hybrid_share", "decay_share")
 PARTS = ("judged_share", "kl_share")  # never nothing: means are taken over them
 COUNTS = (
     *("batch", "total_images", "ema_images"),
@@ -86,6 +86,7 @@ class Step:
             attempt: how often the run has gone back after a not-a-number.
         """
         o, g, e = self.options, self.trained.generator, self.trained.encoder
+        self.slow_down(images_seen)
         draw = self._generator(images_seen, attempt)
         number = images_seen // o.batch
         adversarial = images_seen >= o.adversarial_from_images
@@ -98,10 +99,10 @@ class Step:
             w = e(photos)
             redrawn = g.synthesis(g.style(w, self.hide(p, draw)), draw)
             losses = self.reconstruction(photos, redrawn, w, logits)
-            fakes = redrawn[:seen]
+            fakes, p_fakes = redrawn[:seen], p_seen
             if adversarial:
-                fakes = self.fakes(fakes, p_seen, draw)
-                verdict = self.trained.discriminator(self.augment(fakes, draw), p_seen)
+                fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)
+                verdict = self.trained.discriminator(self.augment(fakes, draw), p_fakes)
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
         if adversarial and o.path_weight and number % o.path_interval_steps == 0:
             losses["path"] = o.path_weight * o.path_interval_steps * self.path_penalty(p, draw)
@@ -111,13 +112,23 @@ class Step:
 
         if adversarial:
             self.trained.discriminator.requires_grad_(True)
-            losses |= self.judge(photos_seen, fakes.detach(), p_seen, draw)
+            losses |= self.judge(photos_seen, fakes.detach(), p_seen, p_fakes, draw)
             if number % o.r1_interval_steps == 0:
                 penalty = r1_penalty(self.trained.discriminator, photos_seen, p_seen)
                 losses["r1"] = 0.5 * o.r1_gamma * o.r1_interval_steps * penalty
             self._descend(sum(losses[k] for k in ("d", "r1") if k in losses), "discriminator")
         self._average(images_seen)
         return {name: value.detach() for name, value in losses.items()}
+
+    def slow_down(self, images_seen: int) -> None:
+        """All rates fall to zero along a line over the last share of the training [O]."""
+        o = self.options
+        left = 1 - images_seen / o.total_images
+        for name, rate in zip(
+            self.optimisers, (o.rate, o.encoder_rate, o.discriminator_rate), strict=True
+        ):
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = rate * min(1.0, left / o.decay_share) if o.decay_share else rate
 
     def hide(self, p: Probabilities, draw: torch.Generator) -> Probabilities:
         """The mean p instead of the photo's own in a share of the encoder passes (trap 11).
@@ -153,12 +164,45 @@ class Step:
             wanted = classifier.features(photos)
         return feature_distance(wanted, features), logits
 
-    def fakes(self, redrawn: Images, p: Probabilities, draw: torch.Generator) -> Images:
-        """What D judges: a share from noise, the rest reconstructions."""
-        drawn = round(len(p) * self.options.noise_share)
-        if not drawn:
-            return redrawn
-        return torch.cat([self.from_noise(p[:drawn], draw), redrawn[drawn:]])
+    def fakes(
+        self, redrawn: Images, w: Latents, p: Probabilities, draw: torch.Generator
+    ) -> tuple[Images, Probabilities]:
+        """What D judges, and the p it is told: some from noise, some hybrids, some redrawn."""
+        o = self.options
+        noise = round(len(p) * o.noise_share)
+        edited = round(noise * o.hybrid_share)
+        drawn = noise - edited
+        parts, told = [redrawn[noise:]], [p[noise:]]
+        if edited:
+            partner = torch.randint(len(w), (edited,), generator=draw, device=w.device)
+            some = slice(drawn, noise)
+            hybrids, seen = self.hybrids(w[some], p[some], w[partner], p[partner], draw)
+            parts, told = [hybrids, *parts], [seen, *told]
+        if drawn:
+            parts, told = [self.from_noise(p[:drawn], draw), *parts], [p[:drawn], *told]
+        return torch.cat(parts), torch.cat(told)
+
+    def hybrids(
+        self,
+        w: Latents,
+        p: Probabilities,
+        others: Latents,
+        their_p: Probabilities,
+        draw: torch.Generator,
+    ) -> tuple[Images, Probabilities]:
+        """Photos' styles with a random share of coordinates taken from other photos' styles [O].
+
+        This is what an edit looks like. D judges it under the probabilities that the classifier
+        sees in it, so that a move that changes the class has to change what the class looks like.
+        """
+        g = self.trained.generator
+        own, theirs = g.style(w.detach(), p), g.style(others.detach(), their_p)
+        share, each = (
+            torch.rand(len(w), n, generator=draw, device=w.device) for n in (1, own.shape[1])
+        )
+        images = g.synthesis(torch.where(each < share**2, theirs, own), draw)
+        with torch.no_grad():
+            return images, self.trained.classifier(images).float().softmax(1)
 
     def from_noise(self, p: Probabilities, draw: torch.Generator) -> Images:
         """The noise pass: w = M(z), styles mixed, with the batch's own p."""
@@ -186,7 +230,8 @@ class Step:
         """
         g, some = self.trained.generator, math.ceil(len(p) / 4)
         styles = g.style(w.float().detach(), p)
-        logits = self.trained.classifier(g.synthesis(styles[:some], draw))
+        drawn = g.synthesis(styles[:some], draw)
+        logits = self.trained.classifier(spoil(drawn, draw) if self.options.thin_spoilt else drawn)
         asked = torch.randint(logits.shape[1], (some, 1), generator=draw, device=p.device)
         lead = logits.gather(1, asked).sum() - logits.mean(1).sum()
         (slopes,) = torch.autograd.grad(lead, styles, create_graph=True)
@@ -194,12 +239,17 @@ class Step:
         return thinness(effects[:, : g.layout.searched], self.options.thin_free)
 
     def judge(
-        self, photos: Images, fakes: Images, p: Probabilities, draw: torch.Generator
+        self,
+        photos: Images,
+        fakes: Images,
+        p: Probabilities,
+        p_fakes: Probabilities,
+        draw: torch.Generator,
     ) -> Losses:
-        """D's loss and its share of right verdicts; both sides carry the photos' p (trap 2)."""
+        """D's loss and its share of right verdicts; each image comes with its own p (trap 2)."""
         with self.fabric.autocast():
             real = self.trained.discriminator(self.augment(photos, draw), p)
-            fake = self.trained.discriminator(self.augment(fakes, draw), p)
+            fake = self.trained.discriminator(self.augment(fakes, draw), p_fakes)
         right = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         return {"d": discriminator_loss(real, fake), "d_right": right}
 

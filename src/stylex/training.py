@@ -10,11 +10,11 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stylex import health, pictures, runs
-from stylex.classifier import Classifier, remember
+from stylex import health, pictures, plan, runs
+from stylex.classifier import Classifier
 from stylex.data import ImageSet, Sampler, read_splits
 from stylex.looking import final_table, spread, watch
-from stylex.losses import Perceptual, perceptual_distance
+from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.parallel import Precision, start
 from stylex.runs import Run
@@ -36,6 +36,7 @@ def train(
     channels: int | None = None,
     width: float = 1.0,
     total_images: int = 500_000,
+    budget: str | None = None,
     batch: int = 16,
     group: str | None = None,
     flips: bool = False,
@@ -43,6 +44,7 @@ def train(
     judged_share: float = 0.5,
     noise_share: float = 0.5,
     mixing: float = 0.5,
+    hybrid_share: float = 0.0,
     l1_weight: float = 3.0,
     perceptual: Perceptual = "lpips",
     perceptual_weight: float = 1.0,
@@ -59,10 +61,12 @@ def train(
     thin_weight: float = 0.0,
     thin_free: float = 10.0,
     thin_interval_steps: int = 4,
+    thin_spoilt: bool = False,
     augment: bool = True,
     rate: float = 0.006,
     encoder_rate: float = 0.003,
     discriminator_rate: float = 0.002,
+    decay_share: float = 0.0,
     clip: float = 2.0,
     ema_images: int = 10_000,
     log_images: int = 1_000,
@@ -83,6 +87,7 @@ def train(
         channels: 3 colour, 1 gray; by default what the images are.
         width: factor on the channels of every layer.
         total_images: length of the training in images seen (with repetition).
+        budget: a time such as 2h or 90m instead: as many images as fit, measured at the start.
         batch: images per step, over all processes.
         group: regular expression on names; images with the same match stay in one split.
         flips: also show mirrored images; leave off where left and right mean something.
@@ -90,6 +95,8 @@ def train(
         judged_share: share of each batch that D sees: it costs most and learns soonest.
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
         mixing: share of the noise images that change w between two layers.
+        hybrid_share: share of the noise images replaced by hybrids: photos' styles with some
+            coordinates of other photos, so that D sees what edits look like; 0 is the paper's.
         l1_weight: weight of |x' - x|.
         perceptual: lpips (squeeze), classifier (features of the explained one) or none.
         perceptual_weight: its weight (the paper's: 0.1 of LPIPS).
@@ -108,10 +115,13 @@ def train(
             the image where D begins; 0 leaves it out (the paper's).
         thin_free: as many coordinates may carry it for nothing.
         thin_interval_steps: steps between these penalties.
+        thin_spoilt: take these effects through blur and noise, which adversarial dust does not
+            survive.
         augment: DiffAugment on what D sees.
         rate: Adam's rate of the generator.
         encoder_rate: Adam's rate of the encoder (at the generator's rate it spikes: trap 4).
         discriminator_rate: Adam's rate of D.
+        decay_share: share of the training, at its end, in which all rates fall to zero.
         clip: largest norm of one network's gradient.
         ema_images: half-life of the weight average in images.
         log_images: images between log lines.
@@ -129,72 +139,26 @@ def train(
         ValueError: too few usable images, wrong options, a run that was begun with others, or
             losses that are no numbers again and again.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("data", "classifier", "run")}
+    apart = ("data", "classifier", "run", "budget")
+    settings = {k: v for k, v in locals().items() if k not in apart}
     check(SimpleNamespace(**settings))
     fabric = start(device=device, precision=precision)
     classifier.to(fabric.device)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group, seed=seed)
     settings["channels"] = splits["train"].channels
     files = Run(run)
-    settings = begin(files, data, splits, classifier, settings)
-    training = Training(fabric, files, classifier, splits, SimpleNamespace(**settings))
+    distance = perceptual_distance(perceptual, classifier)
+    settings, says = plan.length(
+        fabric, files, classifier, splits, distance=distance, settings=settings, budget=budget
+    )
+    settings = plan.begin(files, data, splits, classifier, settings, may_change=MAY_CHANGE)
+    options = SimpleNamespace(**settings)
+    training = Training(
+        fabric, files, classifier, splits, distance=distance, options=options, says=says
+    )
     training.resume()
     training.loop()
     return training.finish()
-
-
-def begin(
-    files: Run,
-    data: str | Path,
-    splits: dict[str, ImageSet],
-    classifier: Classifier,
-    settings: dict[str, Any],
-) -> dict[str, Any]:
-    """Write `run.json`, or check that a run that was begun is going on with the same things.
-
-    A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
-
-    Returns:
-        The settings, with the length that is a share of the training as it was begun.
-
-    Raises:
-        ValueError: data, classifier or an option is another than the run was begun with, or a
-            split is empty.
-    """
-    counts = {name: len(split) for name, split in splits.items()}
-    if not all(counts.values()):
-        raise ValueError(f"{data} splits into {counts}; give at least three images or groups")
-    begun = files.saved() or files.model.is_file()
-    old = runs.read_json(Run.open(files.path).about) if begun else {}
-    name = "adversarial_from_images"
-    if settings[name] is None:
-        share = {name: 2 * settings["total_images"] // 5}
-        settings = settings | {name: old.get("settings", share)[name]}
-    about = {
-        "version": runs.VERSION,
-        "created": runs.now(),
-        "machine": runs.machine(),
-        "stylex": runs.stylex_version(),
-        **{name: settings[name] for name in ("seed", "resolution", "channels")},
-        "classes": list(classifier.classes),
-        "classifier": {"hash": classifier.hash},
-        "data": {
-            "source": str(data),
-            "hash": splits["train"].hash,
-            "counts": counts,
-            "skipped": [name for split in splits.values() for name in split.skipped],
-        },
-        "settings": settings,
-        "images_seen": 0,
-        "hours": 0.0,
-        "finished": None,
-    }
-    if old:
-        runs.check_same(about, old, files.path, may_change=MAY_CHANGE)
-        return settings
-    about["classifier"] = remember(classifier, files.path)
-    runs.write_json(files.about, about)
-    return settings
 
 
 class Training:
@@ -206,16 +170,18 @@ class Training:
         files: Run,
         classifier: Classifier,
         splits: dict[str, ImageSet],
+        *,
+        distance: Distance,
         options: SimpleNamespace,
+        says: str = "",
     ):
         self.fabric, self.files, self.classifier = fabric, files, classifier
-        self.splits, self.options = splits, options
+        self.splits, self.distance, self.options, self.says = splits, distance, options, says
         quiet = not fabric.is_global_zero
         self.console = Console(quiet=quiet, soft_wrap=True, highlight=False, markup=False)
         self.images_seen, self.attempt, self.seconds = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
         self.recoveries: list[dict[str, str]] = []  # findings for the next snapshot
-        self.distance = perceptual_distance(options.perceptual, classifier)
         photos = splits["train"]
         ways = (False, True) if options.flips else (False,)
         self.logits = torch.stack([self._all_logits(photos, flip) for flip in ways])
@@ -328,7 +294,9 @@ class Training:
         if self.fabric.is_global_zero:
             runs.keep_lines(self.files.log, self.images_seen)
         does = f"going on at {self.images_seen:,} images" if saved else "training"
-        self.console.print(f"{does}, {self.files.path}: {self._plan()}")
+        self.console.print(f"{does}, {self.files.path}: {self._about()}")
+        if self.says and not saved:
+            self.console.print(self.says)
 
     def go_back(self) -> None:
         """After a not-a-number: the last good state again, with other random draws.
@@ -360,13 +328,8 @@ class Training:
         return model
 
     def _first_step(self) -> Step:
-        """Networks as the seed gives them."""
-        o, mean_p = self.options, self.logits[0].softmax(1).mean(0)
-        shape = {"resolution": o.resolution, "channels": o.channels, "width": o.width}
-        trained, average = (StylEx(self.classifier, seed=o.seed, **shape) for _ in range(2))
-        for network in (trained, average):
-            network.mean_p.copy_(mean_p)
-        return Step(self.fabric, trained, average, self.distance, o)
+        mean_p = self.logits[0].softmax(1).mean(0)
+        return plan.first_step(self.fabric, self.classifier, self.distance, self.options, mean_p)
 
     def _tell(self, finished: str | None) -> None:
         about = runs.read_json(self.files.about)
@@ -375,7 +338,7 @@ class Training:
         about["settings"] |= {k: v for k, v in vars(self.options).items() if k in MAY_CHANGE}
         runs.write_json(self.files.about, about)
 
-    def _plan(self) -> str:
+    def _about(self) -> str:
         o = self.options
         return (
             f"{len(self.splits['train']):,} images of {o.resolution} px, to {o.total_images:,} "

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stylex.readers import gaussian_blur
+from stylex.augment import gaussian_blur
 from stylex.scenes import Factors, Scene
 from stylex.shapes import Images, Logits
 

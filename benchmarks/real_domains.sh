@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Leaves, faces, retina and digits at 32 px: classifier, training, search, evidence, explanations,
+# report. The same settings everywhere; by default 45 minutes of training each, one core a domain.
+# Repeat it after an interruption: what is done stays, training resumes.
+#   DATA=../shared bash benchmarks/real_domains.sh              # all
+#   DATA=../shared BUDGET=2h bash benchmarks/real_domains.sh leaves
+#   python benchmarks/real_domains.py                           # the table and the pictures
+set -euo pipefail
+cd "$(dirname "$0")/.."
+DATA=${DATA:-../shared} BUDGET=${BUDGET:-45m}
+export TORCH_HOME=${TORCH_HOME:-$DATA/torch} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
+
+domain() { # name, photos, then "folder target" for each photo to explain
+  local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier classes=() pair
+  shift 2
+  if [ "$name" = faces ]; then # made by others, explained as it is
+    classifier=$DATA/weights/face_gender.ts classes=(--classes male,female)
+  elif [ ! -d "$classifier" ]; then
+    stylex train-classifier --data "$photos" --resolution 32 --half a --out "$classifier"
+  fi
+  stylex train --data "$photos" --classifier "$classifier" ${classes[@]+"${classes[@]}"} \
+    --resolution 32 --kl-share 0.25 --budget "$BUDGET" --run "runs/$name"
+  [ -f "runs/$name/search.json" ] || stylex search --run "runs/$name" --images 64 --count 10
+  grep -q '"evaluated"' "runs/$name/metrics.json" || stylex evaluate --run "runs/$name" --images 300
+  for pair in "$@"; do # the twentieth of a folder
+    set -- $pair
+    unzip -p "$photos" "$(unzip -Z1 "$photos" "$1/*" | sed -n 20p)" >"runs/$name-${1##*/}.png"
+    stylex explain "runs/$name-${1##*/}.png" --run "runs/$name" --target "$2"
+  done
+  stylex report --run "runs/$name"
+}
+
+for name in ${@:-leaves faces retina digits}; do
+  case $name in
+  leaves) domain leaves leaves64.zip "test/healthy sick" "test/sick healthy" ;;
+  faces) domain faces faces64.zip "test/male female" "test/female male" ;;
+  retina) domain retina retina64.zip "test/normal diabetic_retinopathy" "test/glaucoma normal" ;;
+  digits) domain digits digits_3v8_28.zip "3 8" "8 3" ;;
+  *) echo "no domain $name; wanted leaves, faces, retina or digits" >&2 && exit 2 ;;
+  esac
+done

@@ -1,0 +1,229 @@
+"""Before a training begins: what the run is about, how fast it goes, how long it will be."""
+
+import re
+import time
+from collections.abc import Collection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+
+from stylex import runs
+from stylex.classifier import Classifier, remember
+from stylex.data import ImageSet
+from stylex.losses import Distance
+from stylex.model import StylEx
+from stylex.runs import Run
+from stylex.shapes import Images, Logits, Probabilities
+from stylex.step import Step
+
+REHEARSED = 16  # steps of each kind: R1 and path length come once in as many
+ALONE = 0.4  # share of a training before D begins
+SHORT = 200  # steps; so short a training is over before its speed would be known
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+class Speeds(NamedTuple):
+    """Images a second over all processes, without D and with it."""
+
+    alone: float
+    judged: float
+
+    def seconds(self, total: int, begins: int) -> float:
+        """What so many images take when D begins there."""
+        alone = min(total, begins)
+        return alone / self.alone + (total - alone) / self.judged
+
+    def images(self, seconds: float, begins: int | None) -> int:
+        """How many fit; without a place where D begins, it does after its share of them."""
+        if begins is None:
+            return int(seconds / (ALONE / self.alone + (1 - ALONE) / self.judged))
+        rest = seconds - begins / self.alone
+        return int(begins + rest * self.judged if rest > 0 else seconds * self.alone)
+
+
+def begun(files: Run) -> dict[str, Any]:
+    """What `run.json` says of a run that has saved something; else nothing."""
+    if files.saved() or files.model.is_file():
+        return runs.read_json(Run.open(files.path).about)
+    return {}
+
+
+def begin(
+    files: Run,
+    data: str | Path,
+    splits: dict[str, ImageSet],
+    classifier: Classifier,
+    settings: dict[str, Any],
+    *,
+    may_change: Collection[str] = (),
+) -> dict[str, Any]:
+    """Write `run.json`, or check that a run that was begun is going on with the same things.
+
+    A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
+
+    Returns:
+        The settings, with the length that is a share of the training as it was begun.
+
+    Raises:
+        ValueError: data, classifier or an option is another than the run was begun with, or a
+            split is empty.
+    """
+    counts = {name: len(split) for name, split in splits.items()}
+    if not all(counts.values()):
+        raise ValueError(f"{data} splits into {counts}; give at least three images or groups")
+    old = begun(files)
+    name = "adversarial_from_images"
+    if settings[name] is None:
+        share = {name: int(ALONE * settings["total_images"])}
+        settings = settings | {name: old.get("settings", share)[name]}
+    about = {
+        "version": runs.VERSION,
+        "created": runs.now(),
+        "machine": runs.machine(),
+        "stylex": runs.stylex_version(),
+        **{name: settings[name] for name in ("seed", "resolution", "channels")},
+        "classes": list(classifier.classes),
+        "classifier": {"hash": classifier.hash},
+        "data": {
+            "source": str(data),
+            "hash": splits["train"].hash,
+            "counts": counts,
+            "skipped": [name for split in splits.values() for name in split.skipped],
+        },
+        "settings": settings,
+        "images_seen": 0,
+        "hours": 0.0,
+        "finished": None,
+    }
+    if old:
+        runs.check_same(about, old, files.path, may_change=may_change)
+        return settings
+    about["classifier"] = remember(classifier, files.path)
+    runs.write_json(files.about, about)
+    return settings
+
+
+def length(
+    fabric: Fabric,
+    files: Run,
+    classifier: Classifier,
+    splits: dict[str, ImageSet],
+    *,
+    distance: Distance,
+    settings: dict[str, Any],
+    budget: str | None,
+) -> tuple[dict[str, Any], str]:
+    """The settings with the length that fits the budget, and what to expect, in a sentence.
+
+    A run that was begun keeps its length: its budget was spent on that.
+
+    Raises:
+        ValueError: the budget says no time, or not even a batch fits.
+    """
+    seconds = seconds_of(budget) if budget else None
+    if old := begun(files):
+        if seconds:
+            settings = settings | {"total_images": old["settings"]["total_images"]}
+        return settings, ""
+    if not seconds and settings["total_images"] < SHORT * settings["batch"]:
+        return settings, ""
+    share = range(settings["batch"] // fabric.world_size)
+    photos = splits["train"].batch([i % len(splits["train"]) for i in share])
+    speeds = rehearse(fabric, classifier, photos, distance, settings)
+    begins = settings["adversarial_from_images"]
+    if seconds:
+        total = speeds.images(seconds, begins)
+        if total < settings["batch"]:
+            says = f"{speeds.alone:.1f} images/s: not one batch fits; give more"
+            raise ValueError(f"budget {budget} at {says}")
+        settings = settings | {"total_images": total}
+    total = settings["total_images"]
+    return settings, as_text(speeds, total, int(ALONE * total) if begins is None else begins)
+
+
+def seconds_of(budget: str) -> float:
+    """Seconds of "2h", "90m" or "1h30m".
+
+    Raises:
+        ValueError: it says no time.
+    """
+    if not re.fullmatch(r"(\d+(\.\d+)?[dhms])+", budget):
+        raise ValueError(f"budget is {budget!r}; wanted a time like 2h, 90m or 1h30m")
+    return sum(float(n) * UNITS[u] for n, u in re.findall(r"([\d.]+)([dhms])", budget))
+
+
+def first_step(
+    fabric: Fabric,
+    classifier: Classifier,
+    distance: Distance,
+    options: SimpleNamespace,
+    mean_p: Probabilities,
+) -> Step:
+    """The step with networks as the seed gives them."""
+    shape = {name: getattr(options, name) for name in ("resolution", "channels", "width")}
+    trained, average = (StylEx(classifier, seed=options.seed, **shape) for _ in range(2))
+    for network in (trained, average):
+        network.mean_p.copy_(mean_p)
+    return Step(fabric, trained, average, distance, options)
+
+
+def rehearse(
+    fabric: Fabric,
+    classifier: Classifier,
+    photos: Images,
+    distance: Distance,
+    settings: dict[str, Any],
+) -> Speeds:
+    """Time a few steps of networks that are then thrown away.
+
+    Args:
+        fabric: device, precision and ranks.
+        classifier: the explained classifier.
+        photos: this rank's share of one batch.
+        distance: the perceptual distance.
+        settings: the keyword arguments of `training.train`.
+    """
+    photos = photos.to(fabric.device)
+    with torch.no_grad():
+        logits = classifier(photos)
+    never = settings["batch"] * (REHEARSED + 2)
+    alone, judged = (
+        _rate(
+            first_step(
+                fabric,
+                classifier,
+                distance,
+                SimpleNamespace(**settings | {"adversarial_from_images": begins}),
+                logits.softmax(1).mean(0),
+            ),
+            photos,
+            logits,
+        )
+        for begins in (never, 0)
+    )
+    return Speeds(alone, judged)
+
+
+def _rate(step: Step, photos: Images, logits: Logits) -> float:
+    """Images a second, after two steps that only warm up."""
+    batch = step.options.batch
+    for number in range(2):
+        step(photos, logits, images_seen=number * batch)
+    began = time.monotonic()
+    for number in range(2, REHEARSED + 2):
+        step(photos, logits, images_seen=number * batch)
+    float(step.finite)  # a GPU is done when this number is here
+    return REHEARSED * batch / (time.monotonic() - began)
+
+
+def as_text(speeds: Speeds, total: int, adversarial_from: int) -> str:
+    """What a person wants to know before waiting."""
+    minutes = speeds.seconds(total, adversarial_from) / 60
+    long = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
+    return (
+        f"{speeds.alone:.0f} images/s, {speeds.judged:.0f} with the discriminator, which begins at "
+        f"{adversarial_from:,}: {total:,} images take about {long}"
+    )

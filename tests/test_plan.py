@@ -1,0 +1,71 @@
+"""How long a training will be: arithmetic by hand, and one real rehearsal."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import OPTIONS, draw_photos, make_classifier
+
+from stylex import plan
+from stylex.plan import Speeds, seconds_of
+from stylex.runs import Run, read_json
+from stylex.training import train
+
+FAST = Speeds(alone=100.0, judged=50.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"), [("2h", 7200), ("90m", 5400), ("1h30m", 5400), ("0.5h", 1800)]
+)
+def test_budgets_are_times(budget: str, seconds: float):
+    """Days, hours, minutes and seconds, alone or together."""
+    assert seconds_of(budget) == seconds
+
+
+@pytest.mark.parametrize("budget", ["", "2", "h", "2h 30", "-1h"])
+def test_what_is_no_time_is_refused(budget: str):
+    """With one line that shows what is wanted."""
+    with pytest.raises(ValueError, match="wanted a time like 2h"):
+        seconds_of(budget)
+
+
+def test_seconds_of_both_parts():
+    """400 images at 100 a second and 600 at 50."""
+    assert FAST.seconds(1000, 400) == pytest.approx(4 + 12)
+    assert FAST.seconds(300, 400) == pytest.approx(3)
+
+
+@pytest.mark.parametrize("begins", [None, 0, 400, 5000])
+def test_as_many_images_as_fit(begins: int | None):
+    """The inverse of the seconds, wherever D begins."""
+    total = FAST.images(16, begins)
+    assert FAST.seconds(total, int(plan.ALONE * total) if begins is None else begins) == (
+        pytest.approx(16, abs=0.05)
+    )
+
+
+def test_a_budget_makes_the_length_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The run says what to expect, keeps to it when it goes on, and D begins at its share."""
+    photos, classifier = draw_photos(tmp_path / "photos"), make_classifier()
+    settings = OPTIONS | {"budget": "4s", "adversarial_from_images": None}
+    del settings["total_images"]
+    train(photos, classifier, run=tmp_path / "run", **settings)
+    about = read_json(Run(tmp_path / "run").about)
+    total = about["settings"]["total_images"]
+    assert total > 4
+    assert about["settings"]["adversarial_from_images"] == int(plan.ALONE * total)
+    assert f"{total:,} images take about" in capsys.readouterr().out.replace("\n", " ")
+    train(photos, classifier, run=tmp_path / "run", **settings | {"budget": "3h"})
+    assert read_json(Run(tmp_path / "run").about)["settings"]["total_images"] == total
+
+
+def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path):
+    """The weights that begin are the same with and without it."""
+    photos, classifier = draw_photos(tmp_path / "photos"), make_classifier()
+    settings = OPTIONS | {"total_images": 8, "adversarial_from_images": 0}
+    plain = train(photos, classifier, run=tmp_path / "plain", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SHORT", 0)
+        spoken = train(photos, classifier, run=tmp_path / "spoken", **settings)
+    for name, value in plain.own_state().items():
+        assert torch.equal(value, spoken.own_state()[name]), name
