@@ -15,8 +15,9 @@ from pathlib import Path
 from made import RESULTS, made, write_result
 
 from stylex import demo
-from stylex.attfind import Search, participation_ratio
+from stylex.attfind import Search
 from stylex.runs import Run, read_json, read_lines
+from stylex.selection import participation_ratio
 
 
 def main() -> None:

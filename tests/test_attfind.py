@@ -8,19 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylex.attfind import (
-    Search,
-    batched,
-    considered,
-    find,
-    merge_binary,
-    one_by_one,
-    participation_ratio,
-    select,
-    stable,
-    turned,
-)
+from stylex.attfind import Search, batched, find, one_by_one
 from stylex.runs import Run
+from stylex.selection import considered, merge_binary, participation_ratio, select, stable, turned
 from stylex.stylespace import Attribute, Layout, bounds
 
 quick = settings(max_examples=15, deadline=None, derandomize=True)
@@ -263,6 +253,22 @@ def test_single_rule_by_hand():
     assert pairs(select(effects, logits, target=1, rule="single", threshold=0.6)) == [(0, 1)]
 
 
+def test_share_rule_by_hand():
+    """What changes most images comes first, however little; explained images go on voting."""
+    moves = {
+        (0, 1): [5.0] + [0.0] * 39,  # 1 of 40 images: under 3 %
+        (1, 0): [0.3] * 30 + [-1.0] * 10,
+        (2, 1): [0.25] * 40,
+        (3, 0): [0.2] * 40,  # not above 0.2
+        (4, 1): [0.4] * 30 + [0.0] * 10,
+    }
+    effects, logits = rises(1, 2, moves), predicted(*[0] * 40)
+    found = select(effects, logits, target=1, rule="share")
+    assert pairs(found) == [(2, 1), (4, 1), (1, 0)]
+    assert [a.share for a in found] == [1.0, 0.75, 0.75]
+    assert pairs(select(effects, logits, target=1, rule="share", count=1)) == [(2, 1)]
+
+
 def test_images_of_the_target_do_not_vote():
     """Effect and share are over the images considered too."""
     moves = {(0, 1): [0.3, 9.0], (1, 1): [0.4, 0.0]}
@@ -273,7 +279,7 @@ def test_images_of_the_target_do_not_vote():
     ]
 
 
-@pytest.mark.parametrize("rule", ["cumulative", "single"])
+@pytest.mark.parametrize("rule", ["cumulative", "single", "share"])
 def test_selection_ends(rule):
     """No image to consider, or nothing that raises the logit: an empty list, no coordinate 0."""
     effects = rises(1, 2, {(0, 0): [1.0, 1.0]})

@@ -152,6 +152,41 @@ def test_evaluate_writes_what_the_report_shows(evaluated):
     assert "rank-biased overlap" in page.lower()
 
 
+def test_an_exported_run_explains_and_reports(evaluated, way, tmp_path):
+    """Half the bytes, no path of this machine, and the commands of a run work on it."""
+    out = tmp_path / "models" / "leaves"
+    given = ("--run", evaluated.run, "--out", out, "--images", "drawn here, free")
+    assert "written" in stylex("export", *given).out
+    card = Run(out).card.read_text()
+    for said in (
+        "drawn here, free",
+        "| L1 error |",
+        "agreement",
+        "Attributes",
+        "total_images = 64",
+    ):
+        assert said in card
+    assert str(tmp_path.parent) not in Run(out).about.read_text() + card
+    assert Run(out).model.stat().st_size < 0.6 * Run(evaluated.run).model.stat().st_size
+    explained = stylex("explain", way.photo, "--run", out, "--target", "no", "--json")
+    before = stylex("explain", way.photo, "--run", evaluated.run, "--target", "no", "--json")
+    now, then = (json.loads(answer.out)["photo_logits"] for answer in (explained, before))
+    assert now == pytest.approx(then)
+    assert stylex("report", "--run", out).code == 0
+    assert "is not empty" in refused("export", *given)
+    bare = tmp_path / "bare"
+    stylex("export", *given[:3], bare, *given[4:], "--without-classifier")
+    assert "--classifier" in refused("explain", way.photo, "--run", bare, "--target", "no")
+
+
+def test_export_needs_a_finished_run(copied, tmp_path):
+    """Without evidence there is no card."""
+    Run(copied).metrics.unlink()
+    given = ("--run", copied, "--out", tmp_path / "out", "--images", "some")
+    assert "not finished" in refused("export", *given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_judges_named_by_the_user_are_asked(copied, way):
     """The explained classifier as its own judge: the ceiling is 1."""
     given = ("--data", way.trained[2] / "train", "--features", "none", "--count", 1)
@@ -196,6 +231,19 @@ def test_search_says_what_it_found(way):
         assert f"{a['effect']:+.2f} logits" in way.searched.out
     for name in {"no", "yes"} - {saved["classes"][t] for t in targets}:
         assert f"no attribute towards {name}" in way.searched.out
+
+
+def test_reuse_selects_again_without_measuring(copied, monkeypatch):
+    """Other rules at once; the same as a search with that rule; another set is refused."""
+    whole = stylex("search", "--run", copied, "--images", 4, "--count", 2, "--rule", "share")
+    wanted = read_json(Run(copied).search)["attributes"]
+    stylex("search", "--run", copied, "--images", 4, "--count", 3)
+    monkeypatch.setattr(explaining, "search", lambda *_, **__: pytest.fail("measured again"))
+    given = ("search", "--run", copied, "--reuse", "--rule", "share", "--count", 2)
+    assert stylex(*given, "--images", 4).code == whole.code == 0
+    assert read_json(Run(copied).search)["attributes"] == wanted
+    assert read_json(Run(copied).search)["made"]["rule"] == "share"
+    assert "took 4 images at strength 1" in refused(*given, "--images", 5)
 
 
 def test_metrics_after_a_search(way):

@@ -5,7 +5,7 @@ import torch
 from t0 import QUARTERS, read, sampled, weighed
 from torch import Tensor
 
-from stylex import attfind
+from stylex import attfind, selection
 from stylex.edits import every_edit, moved, score_edits
 from stylex.scenes import LEAVES, SPREAD
 from stylex.stylespace import bounds
@@ -125,8 +125,8 @@ def test_an_unused_class_changes_nothing() -> None:
     assert three.towards(2) == ()
     for target in (0, 1):
         options = {"target": target, "threshold": 1.0}
-        pair = attfind.select(two.effects, two.logits, **options)
-        one = attfind.select(three.effects, three.logits, source=1 - target, **options)
+        pair = selection.select(two.effects, two.logits, **options)
+        one = selection.select(three.effects, three.logits, source=1 - target, **options)
         assert one == pair
     for one, other in zip(
         importance(weighed(*WEIGHTS), QUARTERS),

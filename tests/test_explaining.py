@@ -327,3 +327,34 @@ def test_sufficiency_goes_into_the_metrics(tmp_path):
     row = table["sufficiency10"]["no->yes"]
     assert set(row) == {"share", "images", "low", "high", "random"}
     assert row["low"] <= row["share"] <= row["high"]
+
+
+# the discriminator filter
+
+
+class Seeing(torch.nn.Module):
+    """A discriminator that looks at the first quarter only."""
+
+    def __init__(self, loud: float):
+        super().__init__()
+        self.loud = loud
+
+    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """Its gray, times p of the second class of the same image."""
+        return self.loud * images[:, 0, 0, 0] * (p[:, 1] > 0)
+
+
+@pytest.mark.parametrize(("loud", "kept"), [(1.0, {1, 2}), (0.1, {0, 1, 2})])
+def test_moves_that_the_discriminator_notices_are_left_out(loud, kept):
+    """At strength 2 the first quarter changes by 1.5: 1.5 is noticed, 0.15 is not."""
+    model = model_of(margin=0.0)
+    model.discriminator = Seeing(loud)
+    found = searched(model, GRAYS, threshold=10.0)
+    assert {a.coordinate for a in found.attributes} == {0, 1, 2}
+    assert explaining.noticed(model, found, 0, target=1) == (loud == 1.0)
+    assert not explaining.noticed(model, found, 1, target=1)
+    assert not explaining.noticed(model, found, 3, target=1)  # it changes no logit, so no image
+    left = explaining.unnoticed(model, found, threshold=10.0)
+    assert {a.coordinate for a in left.attributes} == kept
+    assert torch.equal(left.effects, found.effects)
+    assert left.made.get("without", []) == ([0] if loud == 1.0 else [])

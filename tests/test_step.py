@@ -250,7 +250,7 @@ def test_d_learns_from_detached_fakes():
     photos, logits = batch(step)
     fakes = torch.zeros_like(photos).requires_grad_()
     draw = torch.Generator().manual_seed(0)
-    losses = step.judge(photos, fakes.detach(), logits.softmax(1), draw)
+    losses = step.judge(photos, fakes.detach(), logits.softmax(1), logits.softmax(1), draw)
     losses["d"].backward()
     assert fakes.grad is None
     assert all(p.grad is not None for p in step.trained.discriminator.parameters())

@@ -8,23 +8,20 @@ Only `score: styles -> logits` is known here, so any generator with a style vect
 `one_by_one` defines the numbers; everything faster is tied to it by tests.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from stylex.runs import Run, read_json, replacing, write_json
+from stylex.selection import Rule, merge_binary, select, stable, threshold_of, turned
 from stylex.shapes import Bounds, Effects, Logits, Score, Styles
 from stylex.stylespace import Attribute, Layout, shift
 
-Rule = Literal["cumulative", "single"]
-CHANGED = 0.2  # logits: an image counts as changed above this (method.md 4.3, notebook)
 TENSORS = {"bounds": "bounds", "effects": "effects", "base_logits": "logits", "styles": "styles"}
 HOW = ("strength", "threshold", "rule", "source")  # fields of a search kept under "made"
 
@@ -93,136 +90,6 @@ def batched(
             if progress:
                 progress(alive.numel())
     return effects, logits
-
-
-def stable(
-    effects: Effects, *, size: float = 2.0, share: float = 750 / (5760 * 2 * 2)
-) -> Bool[Tensor, " n"]:
-    """Images that stay in the search: few of their effects are large (method.md 4.2).
-
-    The notebook leaves an image out when more than 750 of its 5,760 x 2 x 2 effects exceed 2 logits
-    in size; the count is taken here as a share, so that it scales with coordinates and classes.
-
-    Args:
-        effects: `[n, j, 2, k]`.
-        size: in logits; an effect above it is large.
-        share: of all effects of an image; more large ones and it is left out.
-    """
-    large = effects.abs() > size
-    return large.sum((1, 2, 3)) <= share * effects[0].numel()
-
-
-def considered(logits: Logits, *, target: int, source: int | None = None) -> Bool[Tensor, " n"]:
-    """Images over which attributes towards a class are sought (method.md 4.3, notebook).
-
-    Two classes: the images predicted as the other class. More classes, one-vs-all (no source): all
-    images; one-vs-one: those predicted as the source. The label is the argmax of the logits of the
-    *reconstruction*, not of the photo.
-
-    Raises:
-        ValueError: source and target are the same class.
-    """
-    if source == target:
-        raise ValueError(f"class {target} is both source and target; give another source or none")
-    labels = logits.argmax(1)
-    if source is not None:
-        return labels == source
-    return labels != target if logits.shape[1] == 2 else torch.ones_like(labels, dtype=torch.bool)
-
-
-def select(
-    effects: Effects,
-    logits: Logits,
-    *,
-    target: int,
-    source: int | None = None,
-    count: int = 10,
-    threshold: float | None = None,
-    rule: Rule = "cumulative",
-) -> list[Attribute]:
-    """Choose attributes that raise the target's logit, greedily (method.md 4.3).
-
-    Each step takes the coordinate and direction with the largest mean effect, negative effects
-    clipped, over the images that are not yet explained.
-
-    Args:
-        effects, logits: of the stable images.
-        target: index of the class whose logit shall rise.
-        source: one-vs-one: index of the class that the images are predicted as.
-        count: most attributes to choose.
-        threshold: logits that explain an image; by default 1.0 for two classes, 0.5 for more.
-        rule: "cumulative" (notebook) adds up an image's effects and may take both directions of a
-            coordinate; "single" (paper) waits for one effect as large as the threshold and takes a
-            coordinate once.
-
-    Returns:
-        Attributes as chosen, effect and share over the `considered` images. Empty where no image
-        is considered or nothing raises the logit.
-
-    Raises:
-        ValueError: source and target are one class, or the threshold is not above 0.
-    """
-    threshold = _threshold(threshold, logits.shape[1])
-    effects = effects[considered(logits, target=target, source=source)]
-    rises = effects[..., target].clamp(min=0)
-    gains = rises.new_zeros(len(rises))
-    explain = {"cumulative": torch.add, "single": torch.maximum}[rule]
-    chosen = []
-    while len(chosen) < count and (left := gains < threshold).any():
-        means = rises[left].mean(0)
-        if not means.max() > 0:  # the notebook goes on here and repeats coordinate 0
-            break
-        coordinate, direction = divmod(int(means.argmax()), 2)
-        chosen.append(_attribute(effects, coordinate, direction, target))
-        gains = explain(gains, rises[:, coordinate, direction])
-        rises[:, coordinate, direction if rule == "cumulative" else slice(None)] = 0
-    return chosen
-
-
-def merge_binary(
-    first: Sequence[Attribute], second: Sequence[Attribute], effects: Effects, logits: Logits
-) -> list[Attribute]:
-    """Summarise a two-class problem in one list (method.md 4.3, notebook).
-
-    Attributes of class 1 whose coordinate is not among class 0's are turned round and joined; the
-    rank is by the mean rise of class 0 plus the mean rise of class 1 in the opposite direction,
-    both over *all* the images given.
-
-    Args:
-        first, second: attributes found for class 0 and for class 1.
-        effects, logits: of the stable images, for two classes.
-
-    Returns:
-        Attributes towards class 0, strongest first; `turned` gives those towards class 1. One found
-        for class 1 only may lower class 0: the directions of a coordinate need not mirror.
-    """
-    taken = {attribute.coordinate for attribute in first}
-    new = [turned(a, effects, logits) for a in second if a.coordinate not in taken]
-    mean = effects.mean(0)
-    both = mean[..., 0] + mean[..., 1].flip(1)  # [j, 2]: effect d on class 0, 1 - d on class 1
-    return sorted([*first, *new], key=lambda a: -float(both[a.coordinate, a.direction]))
-
-
-def turned(attribute: Attribute, effects: Effects, logits: Logits) -> Attribute:
-    """The same coordinate in the opposite direction, towards the other one of two classes.
-
-    Its effect and share are its own, measured over the images considered for *its* target.
-    """
-    target = 1 - attribute.target
-    images = considered(logits, target=target)
-    return _attribute(effects[images], attribute.coordinate, 1 - attribute.direction, target)
-
-
-def participation_ratio(effects: Float[Tensor, "n j 2"]) -> float:
-    """How many moves carry a class: (sum |e|)^2 / sum e^2, mean over images (method.md 3, trap 13).
-
-    1 where one move has all the effect, 2j where all have the same. Images that nothing moves are
-    left out; 0 where nothing moves any image. The argument is `effects[..., target]`.
-    """
-    sizes = effects.abs().flatten(1)
-    sizes = sizes[sizes.amax(1) > 0]
-    ratios = sizes.sum(1).square() / sizes.square().sum(1)
-    return float(ratios.sum()) / max(len(ratios), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,6 +184,7 @@ def find(
     threshold: float | None = None,
     rule: Rule = "cumulative",
     strength: float = 1.0,
+    without: Collection[int] = (),
     made: Mapping[str, Any] | None = None,
 ) -> Search:
     """From measured effects to ranked attributes: clean, select, merge (method.md 4.2 and 4.3).
@@ -329,6 +197,7 @@ def find(
         source: one-vs-one: seek only over images predicted as this class.
         count, threshold, rule: of every selection, see `select`. The one list of a two-class
             problem joins two selections, so it holds up to twice the count.
+        without: coordinates that must not become attributes.
         made: what else to remember: date, machine, seconds.
 
     Raises:
@@ -340,9 +209,10 @@ def find(
     origin = None if source is None else class_index(classes, source)
     rest = [target for target in range(len(classes)) if target != origin]
     wanted = rest if targets is None else [class_index(classes, target) for target in targets]
-    threshold = _threshold(threshold, len(classes))
+    threshold = threshold_of(threshold, len(classes))
     keep = stable(effects)
     clean, base = effects[keep], logits[keep]
+    clean[:, list(without)] = 0
     options = {"source": origin, "count": count, "threshold": threshold, "rule": rule}
     binary = len(classes) == 2 and origin is None  # needs both lists, whatever is wanted of them
     sought = rest if binary else wanted
@@ -361,8 +231,29 @@ def find(
         threshold=threshold,
         rule=rule,
         source=origin,
-        made={**(made or {}), "images": len(keep), "left_out": int((~keep).sum())},
+        made={
+            **(made or {}),
+            "images": len(keep),
+            "left_out": int((~keep).sum()),
+            **({"without": sorted(without)} if without else {}),
+        },
     )
+
+
+def find_again(
+    found: Search, layout: Layout | None, *, target: int | str | None = None, **options: Any
+) -> Search:
+    """Select from effects that were measured: other classes, thresholds, rules, at once.
+
+    Args:
+        found: a search of any options.
+        layout: as for `find`.
+        target: class whose attributes are wanted, by name or index; every class by default.
+        options: `source`, `count`, `threshold`, `rule`, `without` of `find`.
+    """
+    given = {n: getattr(found, n) for n in ("classes", "bounds", "styles", "strength", "made")}
+    targets = None if target is None else [target]
+    return find(found.effects, found.logits, layout, targets=targets, **given, **options)
 
 
 def class_index(classes: Sequence[str], target: int | str) -> int:
@@ -372,23 +263,6 @@ def class_index(classes: Sequence[str], target: int | str) -> int:
     if isinstance(target, int) and 0 <= target < len(classes):
         return target
     raise ValueError(f"there is no class {target!r}; choose one of {', '.join(classes)}")
-
-
-def _threshold(threshold: float | None, classes: int) -> float:
-    """In logits: 1.0 for two classes, 0.5 for more (method.md 4.3, notebook)."""
-    if threshold is None:
-        return 1.0 if classes == 2 else 0.5
-    if not threshold > 0:
-        raise ValueError(f"threshold {threshold} explains every image at once; give logits above 0")
-    return threshold
-
-
-def _attribute(effects: Effects, coordinate: int, direction: int, target: int) -> Attribute:
-    """An attribute with its mean effect and share over the images given; 0 over no image."""
-    rises = effects[:, coordinate, direction, target]
-    images = max(len(rises), 1)
-    share = int((rises > CHANGED).sum()) / images
-    return Attribute(coordinate, direction, target, float(rises.sum()) / images, share)
 
 
 def _placed(attribute: Attribute, layout: Layout | None) -> Attribute:

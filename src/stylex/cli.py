@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "what would have to change in one photo",
     "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
+    "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
 
@@ -78,6 +79,10 @@ def command(name: str) -> Callable[..., Any]:
         from stylex.demo import demo
 
         return demo
+    if name == "export":
+        from stylex.export import export
+
+        return export
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 
@@ -134,7 +139,9 @@ def search(
     images: int = 250,
     strength: float = 1.0,
     threshold: float | None = None,
-    rule: Literal["cumulative", "single"] = "cumulative",
+    rule: Literal["cumulative", "single", "share"] = "cumulative",
+    reuse: bool = False,
+    unnoticed: bool = False,
     classifier: str | None = None,
 ) -> None:
     """Find and rank the style coordinates that move the decision, and picture them.
@@ -148,7 +155,12 @@ def search(
         images: most images to search on.
         strength: 1 moves a coordinate to the bound of its range over the images.
         threshold: gain in logits that explains an image; by default 1.0 for two classes, else 0.5.
-        rule: cumulative (the notebook's) or single (the paper's own statement).
+        rule: cumulative (the notebook's), single (the paper's own statement) or share (of
+            the images that a move changes).
+        reuse: select again from the effects that the last search measured, at once; give the
+            data and images that it was given.
+        unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
+            filter).
         classifier: needed only where the run could not keep it: file.py:function.
     """
     from rich.console import Console
@@ -168,19 +180,22 @@ def search(
     else:
         photos = read_images(data, resolution=model.resolution, channels=model.channels)
     rows = spread(len(photos), images)
-    console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
-    with showing.progress_bar("searching", len(rows), console) as progress:
-        found = explaining.search(
-            model,
-            photos.batch(rows),
-            target=target,
-            source=source,
-            count=count,
-            strength=strength,
-            threshold=threshold,
-            rule=rule,
-            progress=progress,
-        )
+    options = {"target": target, "source": source, "count": count}
+    options |= {"threshold": threshold, "rule": rule}
+    if reuse:
+        found = _again(run, model, len(rows), strength, **options)
+    else:
+        console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
+        with showing.progress_bar("searching", len(rows), console) as progress:
+            found = explaining.search(
+                model,
+                photos.batch(rows),
+                strength=strength,
+                progress=progress,
+                **options,
+            )
+    if unnoticed:
+        found = explaining.unnoticed(model, found, **options)
     found.save(run)
     showing.illustrate(model, found, [photos.names[i] for i in rows.tolist()], run)
     explaining.add_sufficiency(model, splits.get("test"), found, run, why=why)
@@ -326,6 +341,19 @@ def _load(run: str, classifier: str | None) -> "StylEx":
     from stylex.model import StylEx
 
     return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
+
+
+def _again(run: str, model: "StylEx", images: int, strength: float, **options: Any) -> "Search":
+    """Another selection from the effects of the last search."""
+    from stylex.attfind import Search, find_again
+
+    old = Search.load(run)
+    if (len(old.logits), old.strength) != (images, strength):
+        raise ValueError(
+            f"the last search of {run} took {len(old.logits)} images at strength {old.strength:g}, "
+            f"wanted are {images} at {strength:g}; give those, or search without --reuse"
+        )
+    return find_again(old, model.layout, **options)
 
 
 def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:

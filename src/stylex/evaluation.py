@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex import flips, metrics, runs
-from stylex.attfind import Search, participation_ratio
+from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
 from stylex.looking import spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
 from stylex.scrutiny import counterparts, returns, scrutinise
+from stylex.selection import participation_ratio
 from stylex.shapes import Images, Latents, Logits, Probabilities
 from stylex.subjects import Subjects
 

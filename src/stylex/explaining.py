@@ -16,14 +16,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex import metrics, runs, stylespace, sweep
-from stylex.attfind import Rule, Search, class_index, find
+from stylex.attfind import Search, class_index, find, find_again
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
+from stylex.selection import CHANGED, Rule, stable
 from stylex.shapes import Images
-from stylex.stylespace import shift_all
+from stylex.stylespace import shift, shift_all
 
+NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
 POOR = 1.5  # a reconstruction whose L1 is this many times the usual one is called poor
 
 
@@ -89,7 +91,8 @@ def search(
         strength: 1 moves a coordinate to the bound of its range over the images.
         threshold: gain in logits at which an image counts as explained; 1.0 for two classes, else
             0.5.
-        rule: "cumulative" (the notebook's) or "single" (the paper's own statement).
+        rule: "cumulative" (the notebook's), "single" (the paper's own statement) or "share" (of
+            the images that a move changes).
         progress: called with the number of images done.
 
     Raises:
@@ -131,6 +134,44 @@ def search(
         strength=strength,
         made=made,
     )
+
+
+@torch.no_grad()
+def noticed(model: StylEx, found: Search, coordinate: int, *, target: int) -> bool:
+    """Whether the discriminator notices moves of a coordinate (method.md 4.3, notebook).
+
+    In both directions, on up to 10 images that the move changes by more than 0.2 logits towards the
+    target, at strength 2: D's score under the edited image's own p changes by more than 0.2 on any.
+    """
+    for direction in (0, 1):
+        changed = found.effects[:, coordinate, direction, target] > CHANGED
+        styles = found.styles[changed & stable(found.effects)][:NOTICED_ON]
+        if not len(styles):
+            continue
+        scores = []
+        for edited in (styles, shift(styles, coordinate, direction, found.bounds, 2.0)):
+            images = model.synthesize(edited.to(model.mean_p.device))
+            scores.append(model.discriminator(images, model.probabilities(images)))
+        if (scores[1] - scores[0]).abs().max() > NOTICED:
+            return True
+    return False
+
+
+def unnoticed(model: StylEx, found: Search, **options: Any) -> Search:
+    """Select again until no attribute is a move that the discriminator notices.
+
+    Args:
+        model: a trained StylEx.
+        found: a search; its effects are used again.
+        options: `target`, `source`, `count`, `threshold`, `rule`, as for `search`.
+    """
+    asked: set[tuple[int, int]] = set()
+    without: set[int] = set(found.made.get("without", ()))
+    while new := {(a.coordinate, a.target) for a in found.attributes} - asked:
+        asked |= new
+        without |= {j for j, target in new if noticed(model, found, j, target=target)}
+        found = find_again(found, model.layout, without=without, **options)
+    return found
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ is said in the sentence, so that a reader can draw the line elsewhere.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stylex.attfind import CHANGED
+from stylex.selection import CHANGED
 
 KEPT = 0.5  # share of the effect that must survive noise and blur
 PANEL_KEPT = 0.25  # of the effect, both in standard deviations: another model weighs it its own way

@@ -108,11 +108,12 @@ def feature_distance(first: list[Tensor], second: list[Tensor]) -> Tensor:
 def thinness(effects: Float[Tensor, "n s"], free: float) -> Tensor:
     """How many coordinates carry the class beyond the free ones, as a logarithm [O] (trap 13).
 
-    Mean over images of log(r / free), at least 0, where r = (sum |e|)^2 / sum e^2 is the
-    participation ratio: 1 where one coordinate has all the effect, s where all have the same.
+    Mean over images of log(r / free), at least 0, where r = (sum e^2)^2 / sum e^4: 1 where one
+    coordinate has all the effect, s where all have the same. (With |e| in place of e^2 hundreds of
+    small effects count for much, and one coordinate has to swallow all to outweigh them.)
     """
-    sizes = effects.abs() + 1e-12
-    ratio = 2 * sizes.sum(1).log() - sizes.square().sum(1).log()
+    energies = effects.square() + 1e-12
+    ratio = 2 * energies.sum(1).log() - energies.square().sum(1).log()
     return F.relu(ratio - math.log(free)).mean()
 
 

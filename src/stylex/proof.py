@@ -32,7 +32,7 @@ def as_tables(metrics: Json) -> list[Table]:
     """
     verdicts = [(gate["name"], gate["says"]) for gate in metrics.get("verdicts") or []]
     tables = [_table("Wrong with the whole model", ("verdict", "because"), verdicts)]
-    tables += [_table("Measured on test images", ("measure", "value", "floor"), _measures(metrics))]
+    tables += [_table("Measured on test images", ("measure", "value", "floor"), measures(metrics))]
     attributes = metrics.get("attributes") or []
     head = ("attribute", "standing", "effect, 95 % interval", "does not pass")
     rows = [_attribute(metrics, one) for one in attributes[:ATTRIBUTES]]
@@ -48,7 +48,8 @@ def _table(caption: str, head: tuple[str, ...], rows: Any) -> Table:
     return table
 
 
-def _measures(metrics: Json) -> Iterator[Row]:
+def measures(metrics: Json) -> Iterator[Row]:
+    """Every number with what it is and its floor, for a table."""
     yield from _substrate(metrics)
     yield from _class(metrics)
     yield from _panel(metrics)

@@ -39,6 +39,7 @@ class Run:
         self.images = self.path / "images.zip"  # the demo's drawn images
         self.planted = self.path / "demo.json"  # the demo's found against planted
         self.report = self.path / "report.html"
+        self.card = self.path / "README.md"  # the model card of an exported run
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":

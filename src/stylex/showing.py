@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from stylex import pictures, runs
-from stylex.attfind import Search, class_index, considered, stable
+from stylex.attfind import Search, class_index
 from stylex.classifier import Classifier
 from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
@@ -27,6 +27,7 @@ from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
+from stylex.selection import considered, stable
 from stylex.shapes import Images
 from stylex.stylespace import Attribute, shift
 

@@ -1,0 +1,108 @@
+"""The table of the real domains from what their runs wrote, and their pictures for the docs.
+
+    python benchmarks/real_domains.py [leaves faces ...]     # after benchmarks/real_domains.sh
+
+Writes benchmarks/results/real_domains.json and docs/images/, prints a table for docs/results.md.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from evidence import shown, summary
+from made import made, write_result
+
+from stylex.runs import Run, read_json, read_lines
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+DOMAINS = ("leaves", "faces", "retina", "digits")
+NO_CONTROL = "the same budget without the classifier was not trained yet"
+ROWS = {
+    "images seen": ("images_seen",),
+    "hours of one core": ("core_hours",),
+    "L1 / PCA-128": ("l1", "l1_pca128"),
+    "LPIPS / PCA-128": ("lpips", "lpips_pca128"),
+    "panel, share of its ceiling": ("panel_share",),
+    "agreement": ("agreement",),
+    "... mean w / mean p": ("agreement_mean_w", "agreement_mean_p"),
+    "flipped by ten / random ten": ("sufficiency10", "random"),
+    "... at the 2nd to 98th percentile": ("sufficiency10_percentile",),
+    "confirmed by the panel, share of the flips": ("confirmed_share",),
+    "confirmed, of all": ("confirmed_flips",),
+    "participation ratio": ("participation_ratio",),
+    "trusted / artefacts / all attributes": ("trusted", "artefacts", "attributes"),
+    "KID reconstructions / noise / halves of photos": (
+        *("kid_reconstruction", "kid_noise", "kid_real_halves"),
+    ),
+}
+
+
+def main() -> None:
+    """Collect, draw, print."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    names = sys.argv[1:] or [d for d in DOMAINS if Run(Path("runs") / d).metrics.is_file()]
+    table = {name: domain(Path("runs") / name) for name in names}
+    for name in names:
+        copy_pictures(name, Run(Path("runs") / name))
+    write_result("real_domains", made([0]) | table)
+    print("| | " + " | ".join(table) + " |\n|---|" + "---|" * len(table))
+    for row, keys in ROWS.items():
+        cells = (" / ".join(shown(run[key]) for key in keys) for run in table.values())
+        print(f"| {row} | " + " | ".join(cells) + " |")
+
+
+def domain(path: Path) -> dict[str, Any]:
+    """One run's numbers under the names that outside readers rely on."""
+    s, about = summary(str(path)), read_json(Run(path).about)
+    flipped, confirmed = s["flipped"], s["confirmed"]
+    curve = [
+        {"images_seen": line["images_seen"], **line["measures"]}
+        for line in read_lines(Run(path).log)
+        if "measures" in line
+    ]
+    return {
+        "resolution": about["resolution"],
+        "images_seen": about["images_seen"],
+        "core_hours": about["hours"],
+        "lpips": s["perceptual"],
+        "lpips_pca128": s["perceptual_pca128"],
+        "l1": s["l1"],
+        "l1_pca128": s["l1_pca128"],
+        "panel_share": s["panel_share"],
+        "agreement": s["own"],
+        "agreement_mean_w": s["mean_w"],
+        "agreement_mean_p": s["mean_p"],
+        "agreement_chance": s["chance"],
+        "sufficiency10": flipped,
+        "sufficiency10_percentile": s["flipped_percentile"],
+        "random": s["random"],
+        "participation_ratio": s["participation_ratio"],
+        "confirmed_share": confirmed / flipped if flipped else None,
+        "why_confirmed_share": None if flipped else "nothing was flipped",
+        "confirmed_flips": confirmed,
+        "confirmed_flips_no_classifier": None,
+        "why_confirmed_flips_no_classifier": NO_CONTROL,
+        "kid_reconstruction": s["kid"],
+        "kid_noise": s["kid_noise"],
+        "kid_real_halves": s["kid_photos"],
+        **{k: s[k] for k in ("trusted", "artefacts", "attributes", "verdicts")},
+        "settings": about["settings"],
+        "curve": curve,
+    }
+
+
+def copy_pictures(name: str, files: Run) -> None:
+    """The last contact sheet, the first attributes of each class, and the explanations."""
+    sheet = files.last_sheet()
+    assert sheet is not None
+    shutil.copy(sheet, IMAGES / f"{name}-sheet.png")
+    for folder in sorted(files.attributes.glob("*-1")):
+        if (gif := folder / "before_after.gif").is_file():
+            shutil.copy(gif, IMAGES / f"{name}-{folder.name}.gif")
+    for folder in sorted(files.explanations.iterdir()):
+        shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
+
+
+if __name__ == "__main__":
+    main()

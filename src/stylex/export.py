@@ -1,0 +1,117 @@
+"""A finished run to give away: half-precision weights, what was found, and a model card.
+
+What comes out is a run itself: `stylex explain` and `stylex report` work on it.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from stylex import runs
+from stylex.proof import measures
+from stylex.runs import Run, read_json, read_lines
+from stylex.standing import counted, effect, standing, title
+
+Json = Mapping[str, Any]
+SHOWN = 10  # attributes in a card
+COPIED = ("search", "search_tensors", "metrics", "log", "attributes", "classifier")
+
+
+def export(*, run: str, out: str, images: str, without_classifier: bool = False) -> None:
+    """Copy what explaining needs into a directory that can be given away, with a model card.
+
+    Args:
+        run: directory of a run that has been searched and evaluated.
+        out: directory to write; it must be new or empty.
+        images: where the images come from and on what terms, one sentence for the card.
+        without_classifier: leave the classifier's weights out; whoever explains then gives it by
+            --classifier.
+    """
+    files, to = Run.open(run), Run(out)
+    for name in ("model", "search", "metrics"):
+        if not getattr(files, name).is_file():
+            raise FileNotFoundError(f"{run} is not finished: search and evaluate it first")
+    if to.path.exists() and any(to.path.iterdir()):
+        raise ValueError(f"{out} is not empty; give a new directory")
+    to.path.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        if not (name == "classifier" and without_classifier):
+            _copy(getattr(files, name), getattr(to, name))
+    if sheet := files.last_sheet():
+        _copy(sheet, to.sheets / sheet.name)
+    save_file({k: _half(v) for k, v in load_file(files.model).items()}, to.model)
+    about = _without_paths(read_json(files.about))
+    runs.write_json(to.about, about)
+    metrics, log = read_json(files.metrics), read_lines(files.log)
+    picture = str((to.sheets / sheet.name).relative_to(to.path)) if sheet else ""
+    to.card.write_text(card(about, metrics, log, images=images, sheet=picture), encoding="utf-8")
+    size = sum(f.stat().st_size for f in to.path.rglob("*") if f.is_file()) / 1e6
+    print(f"written: {out}, {size:.1f} MB; read {to.card}")
+
+
+def card(about: Json, metrics: Json, log: list[Any], *, images: str, sheet: str = "") -> str:
+    """The model card, in Markdown; every number is the run's own."""
+    return "\n".join([*_head(about, images, sheet), *_evidence(metrics, log), *_recipe(about)])
+
+
+def _head(about: Json, images: str, sheet: str) -> Iterator[str]:
+    classes = ", ".join(about["classes"])
+    yield f"# StylEx of a classifier with the classes {classes}\n"
+    yield f"{about['resolution']} px, {about['images_seen']:,} images seen, seed {about['seed']}, "
+    yield f"{about['hours']:.1f} hours on {about['machine']}, {about['created'][:10]}.\n"
+    yield f"Images: {images}\n"
+    yield "An attribute moves *this* classifier's decision. It says nothing about the world:"
+    yield "a class is what the classifier perceives, and nothing about a person, a plant or an eye"
+    yield "may be concluded from it. The coordinates found are not the only ones.\n"
+    if sheet:
+        yield f"![Photos, reconstructions and floors]({sheet})\n"
+
+
+def _evidence(metrics: Json, log: list[Any]) -> Iterator[str]:
+    yield "## Evidence, on test images\n"
+    for verdict in metrics.get("verdicts") or []:
+        yield f"* **{verdict['name']}**: {verdict['says']}"
+    last = next((line["health"] for line in reversed(log) if "health" in line), [])
+    for finding in last:
+        yield f"* **{finding['name']}**: {finding['says']}"
+    yield "\n| measure | value | floor |\n|---|---|---|"
+    for row in measures(metrics):
+        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+    attributes = metrics.get("attributes") or []
+    yield f"\n## Attributes\n\n{counted(attributes)}\n"
+    yield "| attribute | standing | effect in logits, 95 % interval |\n|---|---|---|"
+    for one in attributes[:SHOWN]:
+        yield f"| {title(metrics, one)} | {standing(one)} | {effect(one)} |"
+    yield ""
+
+
+def _recipe(about: Json) -> Iterator[str]:
+    yield "## Recipe\n"
+    yield f"StylEx {about['stylex']}; data {about['data']['hash'][:12]}, "
+    yield f"{about['data']['counts']}; classifier {about['classifier']['hash'][:12]}. Weights in"
+    yield "half precision. Settings:\n\n```"
+    yield "\n".join(f"{name} = {value}" for name, value in about["settings"].items())
+    yield "```"
+
+
+def _copy(source: Path, to: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, to)
+    elif source.is_file():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, to)
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.is_floating_point() else tensor
+
+
+def _without_paths(about: dict[str, Any]) -> dict[str, Any]:
+    """Where things lay on the machine that trained is nobody's business."""
+    for part in ("data", "classifier"):
+        about[part]["source"] = Path(about[part]["source"]).name
+    return about
