@@ -4,11 +4,13 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from stylex.attfind import one_by_one
+from stylex.folding import goals_of
 from stylex.networks import Synthesis
 from stylex.stylespace import bounds, shift
-from stylex.sweep import measure, perturbed
+from stylex.sweep import foretell, measure
 
 # each example draws a few hundred images: a failing one is not shrunk
 few = settings(max_examples=3, phases=[Phase.generate])
@@ -141,18 +143,83 @@ def test_batch_changes_nothing_but_rounding():
         )
 
 
-def test_the_unchanged_part_is_drawn_once():
-    """Of L layers of equal width about half are drawn again for each move."""
+def test_the_shared_part_is_drawn_once():
+    """Layers before the touched one are not drawn again, and one channel of that one suffices."""
     synthesis, classify = drawn(8), classify_as(2, 8)
-    styles, layers = some_styles(synthesis, 1, 8), len(synthesis.convs)
-    rows = []
-    for conv in synthesis.convs:
-        conv.register_forward_hook(lambda _, given, out: rows.append(len(out)))
+    styles = some_styles(synthesis, 1, 8)
     ends = torch.stack([styles[0] - 1, styles[0] + 1])
-    measure(synthesis, classify, styles, ends)
-    moves = 2 * synthesis.layout.searched
-    beginnings = 2 * layers  # the base, and the states before each layer
-    assert sum(rows) == moves * (layers + 1) / 2 + beginnings
+
+    def score(styles):
+        return classify(synthesis(styles).clamp(-1, 1))
+
+    with FlopCounterMode(display=False) as plain:
+        one_by_one(score, styles, ends, coordinates=synthesis.layout.searched)
+    with FlopCounterMode(display=False) as ours:
+        measure(synthesis, classify, styles, ends)
+    assert ours.get_total_flops() < 0.85 * plain.get_total_flops()
+
+
+def test_only_the_wanted_moves_are_made():
+    """The others' effects are 0, and the wanted ones are the same numbers."""
+    synthesis, classify = drawn(11), classify_as(2, 11)
+    styles = some_styles(synthesis, 2, 11)
+    ends = torch.stack([styles.amin(0) - 1, styles.amax(0) + 1])
+    every, _ = measure(synthesis, classify, styles, ends)
+    wanted = torch.rand(synthesis.layout.searched, 2) < 0.1
+    some, _ = measure(synthesis, classify, styles, ends, wanted=wanted)
+    scale = every.abs().max()
+    torch.testing.assert_close(some[:, wanted], every[:, wanted], rtol=0, atol=1e-5 * scale)
+    assert (some[:, ~wanted] == 0).all()
+
+
+def test_a_function_that_is_not_the_same_twice_is_refused():
+    """Random moves of the first image are computed again the slow way."""
+    synthesis, calls = drawn(12), []
+
+    def moody(images):
+        calls.append(len(images))
+        return images.flatten(1)[:, :2] * (1 + len(calls))
+
+    styles = some_styles(synthesis, 2, 12)
+    with pytest.raises(ValueError, match="make it deterministic"):
+        measure(synthesis, moody, styles, bounds(styles))
+
+
+@few
+@given(seed=st.integers(0, 99))
+def test_what_is_foretold_is_right_to_first_order(seed):
+    """Short moves cross few kinks: their relative error is far smaller than that of long ones."""
+    synthesis, classify = drawn(seed), classify_as(3, seed)
+    for rgb in synthesis.to_rgb:
+        rgb.weight.data.mul_(0.1)  # nothing is clamped
+    here, errors = some_styles(synthesis, 1, seed), []
+    for size in (1.0, 0.02):
+        ends = torch.stack([here[0] - size, here[0] + size])
+        effects, _ = measure(synthesis, classify, here, ends)
+        told = foretell(synthesis, classify, here, ends, targets=[2, 0])
+        errors.append((told - effects[..., [2, 0]]).norm() / effects[..., [2, 0]].norm())
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_what_is_linear_is_foretold_exactly():
+    """The last layer's change passes no activation: with a linear classifier it is exact."""
+    synthesis = drawn(13)
+    synthesis.convs[-1].bias.data.fill_(1e4)  # every activation on its straight side
+    for rgb in synthesis.to_rgb:
+        rgb.weight.data.mul_(1e-6)  # nothing is clamped
+
+    def linear(images):
+        return torch.stack([images.sum((1, 2, 3)), images[:, 0].sum((1, 2))], 1)
+
+    styles = some_styles(synthesis, 2, 13).double()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        synthesis = synthesis.double()
+        ends = bounds(styles)
+        effects, _ = measure(synthesis, linear, styles, ends)
+        told = foretell(synthesis, linear, styles, ends, targets=[0, 1])
+    last = slice(-synthesis.layout.widths[-1], None)
+    torch.testing.assert_close(told[:, last], effects[:, last], rtol=1e-6, atol=1e-12)
 
 
 def test_progress_counts_images():
@@ -174,13 +241,11 @@ def test_result_is_an_ordinary_tensor():
 
 
 @given(seed=st.integers(0, 99), strength=st.floats(0, 3))
-def test_perturbed_is_shift(seed, strength):
-    """Both moves of each coordinate, in order, as `stylespace.shift` makes them."""
+def test_goals_are_those_of_shift(seed, strength):
+    """Both directions of each coordinate land where `stylespace.shift` puts them."""
     draw = torch.Generator().manual_seed(seed)
     styles = torch.randn(3, 6, generator=draw)
-    ends, row, some = bounds(styles), styles[:1], torch.tensor([1, 4, 5])
-    moved, where = perturbed(row, some, ends, strength)
-    every = [shift(row, j, d, ends, strength) for j in some.tolist() for d in (0, 1)]
-    expected = [(i, s) for i, s in enumerate(every) if not torch.equal(s, row)]
-    assert where.tolist() == [i for i, _ in expected]
-    assert torch.equal(moved, torch.cat([row[:0], *(s for _, s in expected)]))
+    ends, row = bounds(styles), styles[:1]
+    goals = goals_of(row, ends, strength, 6)
+    expected = [[shift(row, j, d, ends, strength)[0, j] for d in (0, 1)] for j in range(6)]
+    assert torch.equal(goals, torch.tensor(expected))

@@ -1,0 +1,208 @@
+"""One image's generator with its styles folded into plain convolutions, for AttFind.
+
+All moves of one image share every later style: modulation and demodulation of the later layers
+become ordinary weights, computed once. In the touched layer a move of coordinate j changes a cached
+sum by one convolution of one channel, which both directions share:
+
+    y_o = r_o sum_i s_i (x_i * W_oi),    r_o = (sum_i s_i^2 E_oi + eps)^(-1/2)
+    s_j -> s'_j:    y'_o = r'_o (sum + (s'_j - s_j) (x_j * W_oj)),
+                    r'_o = (... + (s'_j^2 - s_j^2) E_oj)^(-1/2)
+
+Only `predict` approximates: it takes that change whole, and the rest of the way to first order.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.grad import conv2d_weight
+
+from stylex.networks import StyledConv, Synthesis
+from stylex.ops import SQRT2, ModulatedConv, upsample
+from stylex.shapes import Images, Logits, Styles
+
+Classify = Callable[[Images], Logits]
+EPS = 1e-8  # as in `ops.ModulatedConv.demodulation`
+
+
+class FoldedLayer:
+    """One modulated convolution of one image, before, and after the style is put in.
+
+    Args:
+        conv: the layer.
+        style: `[i]` of this image.
+        features: `[1, i, h, w]` that come in.
+    """
+
+    def __init__(self, conv: StyledConv, style: Float[Tensor, " i"], features: Tensor):
+        self.up, self.style, self.features = conv.up, style, features
+        self.weight = conv.conv.weight * (conv.conv.scale * SQRT2)  # [o, i, 3, 3], gain included
+        self.energy = (conv.conv.weight.float() * conv.conv.scale).square().sum((2, 3))  # [o, i]
+        self.square = style.square() @ self.energy.T + EPS  # [o]
+        modulated = self.weight * style[None, :, None, None]
+        self.sum = F.conv2d(features, modulated, padding=1)  # before demodulation
+        folded = modulated * self.square.rsqrt()[:, None, None, None]
+        self.folded = folded.contiguous(memory_format=torch.channels_last)
+        noise = conv.fixed_noise * (conv.noise_strength * SQRT2)
+        self.constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Other features under this image's own style."""
+        return self.finish(F.conv2d(features, self.folded, padding=1))
+
+    def finish(self, y: Tensor) -> Tensor:
+        """After the convolution: upsampling, noise and bias, activation."""
+        y = upsample(y) if self.up else y
+        return F.leaky_relu(y + self.constant, 0.2)
+
+    def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
+        """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals."""
+        here, count = self.style[coordinates, None], len(coordinates)
+        _, _, h, w = self.features.shape
+        channels = self.features[:, coordinates].contiguous()
+        weight = self.weight[:, coordinates].transpose(0, 1).flatten(0, 1)[:, None].contiguous()
+        alone = F.conv2d(channels, weight, padding=1, groups=count).view(count, 1, -1, h, w)
+        y = self.sum[:, None] + (goals - here)[..., None, None, None] * alone
+        y = y * self.scales(coordinates, goals)[..., None, None]
+        return y.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+    def scales(
+        self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]
+    ) -> Float[Tensor, "j 2 o"]:
+        """Demodulation with one coordinate at each of its goals."""
+        change = goals.square() - self.style[coordinates, None].square()
+        energies = self.energy[:, coordinates].T[:, None]
+        return (self.square + change[..., None] * energies).clamp_min(EPS).rsqrt()
+
+    def slopes(self, gradient: Tensor) -> tuple[Float[Tensor, " o"], Float[Tensor, "o i"]]:
+        """What a gradient with respect to the convolution's output says of sum and channels.
+
+        Returns:
+            Inner products of the gradient with the sum (before demodulation) `[o]`, and with each
+            one-channel convolution `[o, i]`.
+        """
+        sums = (gradient * self.sum).sum((0, 2, 3))
+        each = conv2d_weight(self.features, self.weight.shape, gradient, padding=1)
+        return sums, (each * self.weight).sum((2, 3))
+
+
+class Folded:
+    """A synthesis with the styles of one image folded in.
+
+    Args:
+        synthesis: draws styles with fixed noise.
+        row: `[1, s]` the image's styles.
+    """
+
+    def __init__(self, synthesis: Synthesis, row: Float[Tensor, "1 s"]):
+        self.synthesis, self.row = synthesis, row
+        conv_styles, rgb_styles = synthesis.layout.split(row)
+        self.layers: list[FoldedLayer] = []
+        self.pictures: list[Tensor | None] = []  # what is drawn before each layer
+        self.rgb: list[Tensor] = []
+        for rgb, style in zip(synthesis.to_rgb, rgb_styles, strict=True):
+            assert isinstance(rgb, ModulatedConv)
+            self.rgb.append(rgb.weight * rgb.scale * style[0][None, :, None, None])
+        x: Tensor = synthesis.constant
+        picture: Tensor | None = None
+        for layer, (conv, style) in enumerate(zip(synthesis.convs, conv_styles, strict=True)):
+            assert isinstance(conv, StyledConv)
+            self.layers.append(FoldedLayer(conv, style[0], x))
+            self.pictures.append(picture)
+            x = self.layers[-1](x)
+            picture = self.add_picture(layer, x, picture)
+        assert picture is not None
+        self.image = self.finish(picture)  # [1, c, h, w], not clamped
+
+    def add_picture(self, layer: int, x: Tensor, picture: Tensor | None) -> Tensor | None:
+        """After each even layer its ToRGB joins the picture drawn so far."""
+        if layer % 2:
+            return picture
+        drawn = F.conv2d(x, self.rgb[layer // 2])
+        return drawn if picture is None else drawn + upsample(picture)
+
+    def finish(self, picture: Tensor) -> Images:
+        """The finished picture."""
+        return picture.float() + self.synthesis.rgb_bias[:, None, None]
+
+    def rest(self, layer: int, y: Tensor) -> Images:
+        """Draw on from convolutions of one layer, `[m, o, h, w]`; not clamped."""
+        x = self.layers[layer].finish(y)
+        picture = self.add_picture(layer, x, self.pictures[layer])
+        for later in range(layer + 1, len(self.layers)):
+            x = self.layers[later](x)
+            picture = self.add_picture(later, x, picture)
+        assert picture is not None
+        return self.finish(picture)
+
+    def draw(
+        self,
+        layer: int,
+        its: Int64[Tensor, " j"],
+        goals: Float[Tensor, "j 2"],
+        moves: Int64[Tensor, " m"] | None = None,
+    ) -> Images:
+        """Images with one coordinate of a layer at one of its goals.
+
+        Args:
+            layer: which convolution.
+            its: coordinates within the layer.
+            goals: their values in both directions.
+            moves: which of the `2 j` images, as `2 * index + direction`; all by default.
+        """
+        y = self.layers[layer].moved(its, goals)
+        return self.rest(layer, y if moves is None else y[moves])
+
+
+@torch.enable_grad()
+def predict(
+    folded: Folded, classify: Classify, goals: Float[Tensor, "j 2"], targets: list[int]
+) -> Float[Tensor, "j 2 k"]:
+    """Effects of every coordinate to first order, by one backward pass for each target.
+
+    The change of the touched layer is taken whole, in closed form (input scale and demodulation);
+    only what the later layers and the classifier make of it is linear.
+
+    Args:
+        folded: one image.
+        classify: logits of images.
+        goals: `[searched, 2]` values that each coordinate is moved to.
+        targets: classes whose logits are predicted.
+    """
+    outputs, x, picture = [], folded.synthesis.constant.detach(), None
+    for layer, one in enumerate(folded.layers):
+        y = F.conv2d(x, one.folded.detach(), padding=1)
+        y = y if y.requires_grad else y.requires_grad_()
+        outputs.append(y)
+        x = one.finish(y)
+        picture = folded.add_picture(layer, x, picture)
+    assert picture is not None
+    logits = classify(folded.finish(picture).clamp(-1, 1))[0]
+    effects = goals.new_zeros(len(goals), 2, len(targets))
+    widths = [len(layer.style) for layer in folded.layers]
+    for k, target in enumerate(targets):
+        again = k + 1 < len(targets)
+        gradients = torch.autograd.grad(logits[target], outputs, retain_graph=again)
+        parts = zip(folded.layers, gradients, goals.split(widths), strict=True)
+        effects[..., k] = torch.cat([first_order(*part) for part in parts])
+    return effects.detach()
+
+
+@torch.no_grad()
+def first_order(
+    layer: FoldedLayer, gradient: Tensor, goals: Float[Tensor, "j 2"]
+) -> Float[Tensor, "j 2"]:
+    """Inner product of a gradient with the exact change of a layer's convolution, for all moves."""
+    sums, each = layer.slopes(gradient)
+    scale = layer.scales(torch.arange(len(goals), device=goals.device), goals)
+    of_sum = (scale - layer.square.rsqrt()) @ sums
+    of_channel = (scale * each.T[:, None]).sum(2) * (goals - layer.style[:, None])
+    return of_sum + of_channel
+
+
+def goals_of(row: Styles, bounds: Tensor, strength: float, searched: int) -> Float[Tensor, "j 2"]:
+    """Where each searched coordinate is moved to in both directions, as `stylespace.shift`."""
+    here = row[0, :searched, None]
+    return here + strength * (bounds[:, :searched].T - here)
