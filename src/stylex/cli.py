@@ -140,6 +140,7 @@ def search(
     strength: float = 1.0,
     threshold: float | None = None,
     rule: Literal["cumulative", "single", "share"] = "cumulative",
+    mode: Literal["auto", "exact", "fast"] = "auto",
     reuse: bool = False,
     unnoticed: bool = False,
     classifier: str | None = None,
@@ -157,6 +158,8 @@ def search(
         threshold: gain in logits that explains an image; by default 1.0 for two classes, else 0.5.
         rule: cumulative (the notebook's), single (the paper's own statement) or share (of
             the images that a move changes).
+        mode: exact measures every move of every image; fast foretells them and measures what may
+            be chosen; auto is exact up to 250,000 moves.
         reuse: select again from the effects that the last search measured, at once; give the
             data and images that it was given.
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
@@ -191,6 +194,7 @@ def search(
                 model,
                 photos.batch(rows),
                 strength=strength,
+                mode=mode,
                 progress=progress,
                 **options,
             )
@@ -201,6 +205,7 @@ def search(
     explaining.add_sufficiency(model, splits.get("test"), found, run, why=why)
     console.print(_table(found))
     missing = [f"sufficiency was not measured: {why}"] if why else []
+    missing += [found.made["certificate"]["says"]] if "certificate" in found.made else []
     for says in showing.not_found(found, target) + missing:
         console.print(says, soft_wrap=True)
 

@@ -6,10 +6,10 @@ answer = stylex.explain(model, images[:1], found, target="sick")
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -21,10 +21,13 @@ from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
+from stylex.screening import quick
 from stylex.selection import CHANGED, Rule, stable
 from stylex.shapes import Images
 from stylex.stylespace import shift, shift_all
 
+Mode = Literal["auto", "exact", "fast"]
+MANY = 250_000  # moves of images: more are foretold first, see `screening`
 NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
 POOR = 1.5  # a reconstruction whose L1 is this many times the usual one is called poor
 
@@ -78,6 +81,7 @@ def search(
     strength: float = 1.0,
     threshold: float | None = None,
     rule: Rule = "cumulative",
+    mode: Mode = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Search:
     """AttFind over images that were not trained on (method.md 4).
@@ -93,6 +97,8 @@ def search(
             0.5.
         rule: "cumulative" (the notebook's), "single" (the paper's own statement) or "share" (of
             the images that a move changes).
+        mode: "exact" measures every move of every image; "fast" foretells all by a backward pass
+            and measures what may be chosen (`screening`); "auto" is exact up to 250,000 moves.
         progress: called with the number of images done.
 
     Raises:
@@ -106,34 +112,42 @@ def search(
     began = time.monotonic()
     styles = in_batches(model.styles, images.to(model.mean_p.device))
     bounds = stylespace.bounds(styles)
-    effects, logits = sweep.measure(
-        model.generator.synthesis,
-        model.classifier,
-        styles,
-        bounds,
-        strength=strength,
-        progress=progress,
-    )
-    made = {
-        "date": runs.now(),
-        "machine": runs.machine(),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    return find(
-        effects,
-        logits,
-        model.layout,
+    asked = {"source": source, "count": count, "threshold": threshold, "rule": rule}
+    finish = partial(
+        find,
+        layout=model.layout,
         classes=model.classes,
         bounds=bounds,
         styles=styles,
         targets=None if target is None else [target],
-        source=source,
-        count=count,
-        threshold=threshold,
-        rule=rule,
         strength=strength,
-        made=made,
+        **asked,
     )
+    given = (model.generator.synthesis, model.classifier, styles, bounds)
+    many = 2 * model.layout.searched * len(images) > MANY
+    if mode == "fast" or (mode == "auto" and many):
+        sought = _sought(model.classes, target, source)
+        options = {"strength": strength, "progress": progress, **asked}
+        found = quick(*given, finish=finish, targets=sought, **options)
+    else:
+        found = finish(*sweep.measure(*given, strength=strength, progress=progress))
+    made = {
+        "mode": "fast" if "certificate" in found.made else "exact",
+        "date": runs.now(),
+        "machine": runs.machine(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    return replace(found, made=found.made | made)
+
+
+def _sought(
+    classes: Sequence[str], target: str | int | None, source: str | int | None
+) -> list[int]:
+    """Classes whose effects a search needs; of two classes both, for they share one list."""
+    origin = None if source is None else class_index(classes, source)
+    if target is None or (len(classes) == 2 and origin is None):
+        return [k for k in range(len(classes)) if k != origin]
+    return [class_index(classes, target)]
 
 
 @torch.no_grad()
