@@ -38,7 +38,7 @@ def test_seconds_of_both_parts():
 @pytest.mark.parametrize("begins", [None, 0, 400, 5000])
 def test_as_many_images_as_fit(begins: int | None):
     """The inverse of the seconds, wherever D begins."""
-    total = FAST.images(16, begins)
+    total = FAST.images(16.0, begins)
     assert FAST.seconds(total, int(plan.ALONE * total) if begins is None else begins) == (
         pytest.approx(16, abs=0.05)
     )

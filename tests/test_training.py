@@ -586,6 +586,18 @@ def test_it_goes_back_three_times_at_most(photos: Path, tmp_path: Path, monkeypa
     assert poison.saves == 1
 
 
+def test_without_layer_noise_its_strength_stays_zero(photos: Path, tmp_path: Path):
+    """And nothing else stays; with it the strengths learn."""
+    for on in (True, False):
+        model = training.train(
+            photos, make_classifier(), run=tmp_path / str(on), **OPTIONS | QUICK, layer_noise=on
+        )
+        strengths = [conv.noise_strength.item() for conv in model.generator.synthesis.convs]
+        assert all(s != 0 for s in strengths) == on
+        assert any(s != 0 for s in strengths) == on
+        assert (model.generator.synthesis.convs[-1].bias != 0).any()
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 

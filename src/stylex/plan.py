@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from lightning.fabric import Fabric
+from torch import Tensor
 
 from stylex import runs
 from stylex.classifier import Classifier, remember
@@ -16,7 +18,7 @@ from stylex.data import ImageSet
 from stylex.losses import Distance
 from stylex.model import StylEx
 from stylex.runs import Run
-from stylex.shapes import Images, Logits, Probabilities
+from stylex.shapes import Images, Logits
 from stylex.step import Step
 
 REHEARSED = 16  # steps of each kind: R1 and path length come once in as many
@@ -160,13 +162,16 @@ def first_step(
     classifier: Classifier,
     distance: Distance,
     options: SimpleNamespace,
-    mean_p: Probabilities,
+    mean_p: Float[Tensor, " k"],
 ) -> Step:
     """The step with networks as the seed gives them."""
     shape = {name: getattr(options, name) for name in ("resolution", "channels", "width")}
     trained, average = (StylEx(classifier, seed=options.seed, **shape) for _ in range(2))
     for network in (trained, average):
         network.mean_p.copy_(mean_p)
+    if not options.layer_noise:  # its strength begins at zero
+        for name, parameter in trained.generator.named_parameters():
+            parameter.requires_grad_(not name.endswith("noise_strength"))
     return Step(fabric, trained, average, distance, options)
 
 

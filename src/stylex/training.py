@@ -44,6 +44,7 @@ def train(
     judged_share: float = 0.5,
     noise_share: float = 0.5,
     mixing: float = 0.5,
+    layer_noise: bool = True,
     hybrid_share: float = 0.0,
     l1_weight: float = 3.0,
     perceptual: Perceptual = "lpips",
@@ -95,6 +96,7 @@ def train(
         judged_share: share of each batch that D sees: it costs most and learns soonest.
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
         mixing: share of the noise images that change w between two layers.
+        layer_noise: noise in every layer (StyleGAN2's); off, where it would show as dots.
         hybrid_share: share of the noise images replaced by hybrids: photos' styles with some
             coordinates of other photos, so that D sees what edits look like; 0 is the paper's.
         l1_weight: weight of |x' - x|.
