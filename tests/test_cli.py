@@ -176,7 +176,9 @@ def test_an_exported_run_explains_and_reports(evaluated, way, tmp_path):
     assert "is not empty" in refused("export", *given)
     bare = tmp_path / "bare"
     stylex("export", *given[:3], bare, *given[4:], "--without-classifier")
-    assert "--classifier" in refused("explain", way.photo, "--run", bare, "--target", "no")
+    assert "keeps no copy" in refused("explain", way.photo, "--run", bare, "--target", "no")
+    whole = ("explain", way.photo, "--run", bare, "--target", "no", "--classifier", way.classifier)
+    assert stylex(*whole).code == 0
 
 
 def test_export_needs_a_finished_run(copied, tmp_path):

@@ -384,12 +384,12 @@ def recall(
     Raises:
         ValueError: it is not to be had without `override`, or it has changed.
     """
-    if override is None and record["kind"] == "object":
-        raise ValueError(
-            f"{run_dir} was trained with a Python object, which is not kept; give it again, by "
-            "--classifier file.py:function or as an argument in Python"
-        )
     source = record["source"] if record["kind"] == "python" else Run(run_dir).classifier
+    if override is None and record["kind"] != "python" and not source.is_dir():
+        raise ValueError(
+            f"{run_dir} keeps no copy of its classifier (a {record['kind']}); give it by "
+            "--classifier or as an argument in Python"
+        )
     classifier = override or load_classifier(source)
     now, then = classifier.hash, record["hash"]
     if now != then:

@@ -24,6 +24,7 @@ from stylex.step import INTERVALS, Step, Tally, check
 MOST_RECOVERIES = 3  # from not-a-number, each from the last checkpoint with other random draws
 STATE = ("images_seen", "attempt", "seconds", "history", "recoveries")  # of a checkpoint
 WATCHED = 256  # search images measured at a snapshot; test images are kept for the end
+NOT_SETTINGS = ("data", "classifier", "run", "budget")
 MAY_CHANGE = {"total_images", *INTERVALS, "device"}
 
 
@@ -141,8 +142,7 @@ def train(
         ValueError: too few usable images, wrong options, a run that was begun with others, or
             losses that are no numbers again and again.
     """
-    apart = ("data", "classifier", "run", "budget")
-    settings = {k: v for k, v in locals().items() if k not in apart}
+    settings = {k: v for k, v in locals().items() if k not in NOT_SETTINGS}
     check(SimpleNamespace(**settings))
     fabric = start(device=device, precision=precision)
     classifier.to(fabric.device)
