@@ -172,7 +172,7 @@ def test_health_and_measures_are_logged(straight: Run):
 def test_run_json_records_what_was_trained(straight: Run, photos: Path):
     """Every keyword of `train`, data with counts and hash, classifier, how far and when done."""
     about = runs.read_json(straight.about)
-    keywords = set(training.train.__annotations__) - {"data", "classifier", "run", "return"}
+    keywords = set(training.train.__annotations__) - {*training.NOT_SETTINGS, "return"}
     assert set(about["settings"]) == keywords
     assert {k: about["settings"][k] for k in OPTIONS} == OPTIONS
     assert about["settings"]["channels"] == about["channels"] == 3

@@ -137,8 +137,8 @@ def length(
     speeds = rehearse(fabric, classifier, photos, distance, settings)
     begins = settings["adversarial_from_images"]
     if seconds:
-        total = speeds.images(seconds, begins)
-        if total < settings["batch"]:
+        total = speeds.images(seconds, begins) // settings["batch"] * settings["batch"]
+        if not total:
             says = f"{speeds.alone:.1f} images/s: not one batch fits; give more"
             raise ValueError(f"budget {budget} at {says}")
         settings = settings | {"total_images": total}

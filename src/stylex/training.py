@@ -243,7 +243,7 @@ class Training:
             "images_per_second": round(rate, 1),
             "losses": losses,
         }
-        left = (self.options.total_images - self.images_seen) / rate / 60
+        left = max(0, self.options.total_images - self.images_seen) / rate / 60
         text = f"{self.images_seen:>9,} images  {rate:5.0f}/s  {left:4.0f} min left"
         text += "".join(f"  {name} {value:.3f}" for name, value in losses.items())
         self.console.print(text)
