@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "stylex"
 MODULES = sorted(SOURCE.glob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = ("train", "train-classifier", "search", "explain", "evaluate", "report", "demo")
+COMMANDS = tuple("train train-classifier search explain evaluate report export demo".split())
 LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60
 

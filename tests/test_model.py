@@ -218,7 +218,7 @@ def test_an_object_is_not_kept(tmp_path: Path):
     about = {"version": runs.VERSION, "resolution": 32, "channels": 3}
     about |= {"settings": {"width": WIDTH}, "classifier": remember(classifier, tmp_path)}
     runs.write_json(Run(tmp_path).about, about)
-    assert "give it again" in error_of(ValueError, tmp_path)
+    assert "give it by --classifier" in error_of(ValueError, tmp_path)
     opened = StylEx.load(tmp_path, classifier=classifier)
     assert torch.equal(opened.reconstruct(images()), model.reconstruct(images()))
 
