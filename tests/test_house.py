@@ -15,7 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "stylex"
 MODULES = sorted(SOURCE.glob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = tuple("train train-classifier search explain evaluate report export demo".split())
+COMMANDS = (
+    "train",
+    "train-classifier",
+    "search",
+    "explain",
+    "evaluate",
+    "report",
+    "export",
+    "demo",
+)
 LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60
 
