@@ -21,6 +21,7 @@ from stylex.losses import (
     quieted,
     r1_penalty,
     thinness,
+    varying,
 )
 from stylex.smallnet import SmallNet
 
@@ -257,3 +258,20 @@ def test_thinness_counts_the_coordinates_that_carry(carrying: int, free: float):
     effects[1, 12 - carrying :] = -0.01
     expected = max(0.0, math.log(carrying / free))
     assert thinness(effects, free).item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_varying_counts_the_coordinates_that_move(scale: float):
+    """One for each that swings about zero, a share for one that trembles, none for a still one."""
+    swing = torch.tensor([-1.0, 1.0]).repeat(4)
+    styles = torch.stack([swing, -swing, torch.full((8,), 3.0), 3 + 0.3 * swing], 1) * scale
+    trembling = 0.3 / (9 + 0.09) ** 0.5
+    assert varying(styles).item() == pytest.approx(2 + trembling, abs=1e-4)
+
+
+def test_still_coordinates_send_no_bad_gradient():
+    """A deviation of zero has no slope; the loss stays finite in training."""
+    styles = torch.full((4, 3), 2.0, requires_grad=True)
+    varying(styles).backward()
+    assert styles.grad is not None
+    assert styles.grad.isfinite().all()

@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "r1_interval_steps": 16,
     "path_weight": 0.0,
     "path_interval_steps": 8,
+    "few_weight": 0.0,
     "thin_weight": 0.0,
     "thin_free": 1.0,
     "thin_interval_steps": 4,

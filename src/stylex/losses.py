@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.classifier import Classifier
-from stylex.shapes import Images, Logits, Probabilities
+from stylex.shapes import Images, Logits, Probabilities, Styles
 
 Perceptual = Literal["lpips", "classifier", "none"]
 Distance = Callable[[Images, Images], Tensor]
@@ -115,6 +115,15 @@ def thinness(effects: Float[Tensor, "n s"], free: float) -> Tensor:
     energies = effects.square() + 1e-12
     ratio = 2 * energies.sum(1).log() - energies.square().sum(1).log()
     return F.relu(ratio - math.log(free)).mean()
+
+
+def varying(styles: Styles) -> Tensor:
+    """How many coordinates vary over a batch, softly [O] (trap 13).
+
+    The sum of deviation / root mean square: 0 for a coordinate that stands still, 1 for one that
+    swings about zero, and the same if a layer's weights take over a coordinate's scale.
+    """
+    return (styles.std(0, correction=0) / (styles.square().mean(0) + 1e-8).sqrt()).sum()
 
 
 def quieted(images: Images, longest: float) -> Images:

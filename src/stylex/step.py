@@ -26,6 +26,7 @@ from stylex.losses import (
     quieted,
     r1_penalty,
     thinness,
+    varying,
 )
 from stylex.model import StylEx
 from stylex.parallel import average_gradients
@@ -97,8 +98,11 @@ class Step:
 
         with self.fabric.autocast():
             w = e(photos)
-            redrawn = g.synthesis(g.style(w, self.hide(p, draw)), draw)
+            styles = g.style(w, self.hide(p, draw))
+            redrawn = g.synthesis(styles, draw)
             losses = self.reconstruction(photos, redrawn, w, logits)
+            if o.few_weight:
+                losses["few"] = o.few_weight * varying(styles)
             fakes, p_fakes = redrawn[:seen], p_seen
             if adversarial:
                 fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)

@@ -60,6 +60,7 @@ def train(
     r1_interval_steps: int = 16,
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
+    few_weight: float = 0.0,
     thin_weight: float = 0.0,
     thin_free: float = 10.0,
     thin_interval_steps: int = 4,
@@ -114,6 +115,8 @@ def train(
         r1_interval_steps: steps between R1 penalties.
         path_weight: weight of path-length regularisation; 0 leaves it out.
         path_interval_steps: steps between path-length penalties.
+        few_weight: weight of the number of coordinates that vary, so that few do and each draws
+            much; 0 leaves it out (the paper's).
         thin_weight: weight of the log of how many coordinates carry the class, so that few do; from
             the image where D begins; 0 leaves it out (the paper's).
         thin_free: as many coordinates may carry it for nothing.
