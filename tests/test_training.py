@@ -598,6 +598,21 @@ def test_without_layer_noise_its_strength_stays_zero(photos: Path, tmp_path: Pat
         assert (model.generator.synthesis.convs[-1].bias != 0).any()
 
 
+def test_without_rgb_styles_images_differ_only_in_what_is_searched(photos: Path, tmp_path: Path):
+    """ToRGB's styles are then the same for all images, and still learn; else they differ."""
+    for on in (True, False):
+        model = training.train(
+            photos, make_classifier(), run=tmp_path / str(on), **OPTIONS | QUICK, rgb_styles=on
+        )
+        p = torch.eye(2).repeat(2, 1)
+        styles = model.generator.style(torch.randn(4, model.generator.latent), p)
+        searched, rest = styles.tensor_split([model.layout.searched], dim=1)
+        assert bool((rest.std(0) > 0).all()) == on
+        assert bool((rest.std(0) > 0).any()) == on
+        assert (searched.std(0) > 0).all()
+        assert (rest != 1).any()
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 

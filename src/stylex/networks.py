@@ -173,6 +173,15 @@ class Generator(nn.Module):
         self.layer_of: Tensor
         self.register_buffer("layer_of", torch.tensor(layers), persistent=False)
 
+    def still_rgb(self) -> None:
+        """From now on ToRGB has the same styles for all images [O].
+
+        AttFind does not search them (method.md 2): what they carry of an image cannot be found.
+        """
+        searched = self.layout.searched
+        self.affine.weight.data[searched:] = 0
+        self.affine.weight.register_hook(lambda g: torch.cat([g[:searched], 0 * g[searched:]]))
+
     def style(self, w: Latents, p: Probabilities) -> Styles:
         """[w ; p] -> s, in fp32."""
         with torch.autocast(w.device.type, enabled=False):

@@ -172,6 +172,9 @@ def first_step(
     if not options.layer_noise:  # its strength begins at zero
         for name, parameter in trained.generator.named_parameters():
             parameter.requires_grad_(not name.endswith("noise_strength"))
+    if not options.rgb_styles:
+        trained.generator.still_rgb()
+        average.generator.still_rgb()
     return Step(fabric, trained, average, distance, options)
 
 

@@ -46,6 +46,7 @@ def train(
     noise_share: float = 0.5,
     mixing: float = 0.5,
     layer_noise: bool = True,
+    rgb_styles: bool = True,
     hybrid_share: float = 0.0,
     l1_weight: float = 3.0,
     perceptual: Perceptual = "lpips",
@@ -99,6 +100,8 @@ def train(
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
         mixing: share of the noise images that change w between two layers.
         layer_noise: noise in every layer (StyleGAN2's); off, where it would show as dots.
+        rgb_styles: ToRGB has its own styles for each image (StyleGAN2's). AttFind does not search
+            them; off, all that images differ in goes through coordinates that are searched.
         hybrid_share: share of the noise images replaced by hybrids: photos' styles with some
             coordinates of other photos, so that D sees what edits look like; 0 is the paper's.
         l1_weight: weight of |x' - x|.
