@@ -5,6 +5,7 @@ that would wrap them in DistributedDataParallel, which does not mix with the dou
 and path length (method.md, trap 8). Gradients are averaged here instead.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # each rank told its number
     fabric.launch()
     return fabric
 
@@ -94,10 +96,11 @@ def whole_batch(fabric: Fabric, rows: Float[Tensor, "m x"]) -> Float[Tensor, "n 
     """
     if fabric.world_size == 1:
         return rows.detach()
+    rows = rows.detach().contiguous()
+    found = [torch.empty_like(rows) for _ in range(fabric.world_size)]
     with _all_there():
-        found = fabric.all_gather(rows.detach())
-    assert isinstance(found, Tensor)
-    return found.transpose(0, 1).flatten(0, 1)
+        torch.distributed.all_gather(found, rows)  # Fabric's warns
+    return torch.stack(found, 1).flatten(0, 1)
 
 
 def draw_for(fabric: Fabric, generator: torch.Generator) -> Draw:
