@@ -45,6 +45,7 @@ OPTIONS: dict[str, Any] = {
     "r1_interval_steps": 4,
     "path_weight": 2.0,
     "path_interval_steps": 4,
+    "few_weight": 0.01,
     "thin_weight": 0.1,
     "thin_free": 1.0,
     "thin_interval_steps": 4,
@@ -289,8 +290,8 @@ def test_weights_are_those_of_one_process(together: Path, run: str):
 def test_weights_are_those_of_one_process_in_single_precision(together: Path):
     """At a low rate: leaky ReLUs and Adam make more of rounding the farther weights go.
 
-    Each weight may move by 20 steps of 2e-4 and lies within a four-hundredth of that, where rounding
-    made a tenth of it; a mapping's weight of 450 is also allowed its own rounding.
+    Each weight may move by 20 steps of 2e-4 and lies within a four-hundredth of that (measured: a
+    tenth of it); a mapping's weight of 450 is also allowed its own rounding.
     """
     ours, theirs = tensors(together, "two, float32"), tensors(together, "one, float32")
     for name in ours:

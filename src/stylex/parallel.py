@@ -89,17 +89,21 @@ def everywhere(fabric: Fabric, flag: Tensor) -> bool:
 
 
 def whole_batch(fabric: Fabric, rows: Float[Tensor, "m x"]) -> Float[Tensor, "n x"]:
-    """The rows of all ranks, without gradient, in the order that one process has them in.
+    """The rows of all ranks in the order that one process has them in.
+
+    A rank's own rows let the gradient through times the ranks: the mean of what it then is on each
+    (`average_gradients`) is the gradient of a loss of the whole batch.
 
     Raises:
         ConnectionError: a rank has ended.
     """
     if fabric.world_size == 1:
-        return rows.detach()
-    rows = rows.detach().contiguous()
-    found = [torch.empty_like(rows) for _ in range(fabric.world_size)]
+        return rows
+    mine = rows.detach().contiguous()
+    found = [torch.empty_like(mine) for _ in range(fabric.world_size)]
     with _all_there():
-        torch.distributed.all_gather(found, rows)  # Fabric's warns
+        torch.distributed.all_gather(found, mine)  # Fabric's warns
+    found[fabric.global_rank] = mine + fabric.world_size * (rows - mine)
     return torch.stack(found, 1).flatten(0, 1)
 
 

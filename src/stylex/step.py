@@ -98,7 +98,7 @@ class Step:
             redrawn = g.synthesis(styles, draw)
             losses = self.reconstruction(photos, redrawn, w, logits)
             if o.few_weight:
-                losses["few"] = o.few_weight * varying(styles)
+                losses["few"] = o.few_weight * varying(whole_batch(self.fabric, styles))
             fakes, p_fakes = redrawn[:seen], p_seen
             if adversarial:
                 fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)
@@ -171,7 +171,7 @@ class Step:
         drawn = noise - edited
         parts, told = [redrawn[noise:]], [p[noise:]]
         if edited:
-            others, their_p = (whole_batch(self.fabric, rows) for rows in (w, p))
+            others, their_p = (whole_batch(self.fabric, rows.detach()) for rows in (w, p))
             partner = draw.integers(0, len(others), edited)
             some, theirs = slice(drawn, noise), (others[partner], their_p[partner])
             hybrids, seen = self.hybrids(w[some], p[some], *theirs, draw)
@@ -231,7 +231,7 @@ class Step:
         asked = draw.integers(0, logits.shape[1], some, 1)
         lead = logits.gather(1, asked).sum() - logits.mean(1).sum()
         (slopes,) = torch.autograd.grad(lead, styles, create_graph=True)
-        effects = slopes[:some] * whole_batch(self.fabric, styles).std(0)
+        effects = slopes[:some] * whole_batch(self.fabric, styles.detach()).std(0)
         return thinness(effects[:, : g.layout.searched], self.options.thin_free)
 
     def judge(
