@@ -43,7 +43,7 @@ class Plain(Step):
     def __call__(self, photos: Tensor, logits: Tensor, *, images_seen: int, attempt: int = 0):
         """Photos' logits anew, then generator and encoder, then D on fakes drawn again."""
         o, g = self.options, self.trained.generator
-        draw = self._generator(images_seen, attempt)
+        draw = self._draw(images_seen, attempt)
         with torch.no_grad():
             logits = self.trained.classifier(photos)
         p = logits.softmax(1)

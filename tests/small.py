@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from stylex import attfind, runs
 from stylex.classifier import Classifier
+from stylex.draws import Draw
 from stylex.model import StylEx
 from stylex.stylespace import Layout, bounds
 
@@ -16,6 +17,11 @@ SIDE = 32
 ROWS = [[-1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0], [0.2, 0.1, 0.0, 0.1]]
 QUARTERS = Layout(widths=(2, 2), resolutions=(16, 32))
 FLOORS = {"own": 0.9, "mean_w": 0.6, "other_w": 0.6, "swapped_p": 0.5, "mean_p": 0.8, "chance": 0.5}
+
+
+def draws(seed: int = 0) -> Draw:
+    """Draws in a known state, of one process."""
+    return Draw(torch.Generator().manual_seed(seed))
 
 
 def grays(images: Tensor) -> Tensor:

@@ -4,16 +4,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import draws as draw
 from torch import Tensor
 
 from stylex.augment import cut_out, diff_augment, recolour, translate
 
 seeds = st.integers(0, 2**31)
-
-
-def draw(seed: int) -> torch.Generator:
-    """A generator in a known state."""
-    return torch.Generator().manual_seed(seed)
 
 
 def numbered(n: int = 3, side: int = 16) -> Tensor:
@@ -88,7 +84,7 @@ def test_contrast_scales_a_gray_image_about_its_mean(seed):
 
 def test_the_same_state_gives_real_and_fake_the_same_change():
     """All parts are affine with random coefficients: differences go through alike."""
-    real, fake = numbered(2).expand(2, 3, 16, 16), torch.rand(2, 3, 16, 16, generator=draw(1))
+    real, fake = numbered(2).expand(2, 3, 16, 16), draw(1).uniform(2, 3, 16, 16)
     zero = torch.zeros_like(real)
     both = diff_augment(real + fake, draw(7)) + diff_augment(zero, draw(7))
     torch.testing.assert_close(both, diff_augment(real, draw(7)) + diff_augment(fake, draw(7)))
@@ -110,7 +106,7 @@ def test_gradients_reach_what_is_left_of_the_image():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_and_type_stay(channels):
     """Gray images too."""
-    images = torch.rand(2, channels, 32, 32, generator=draw(0))
+    images = draw(0).uniform(2, channels, 32, 32)
     after = diff_augment(images, draw(1))
     assert after.shape == images.shape
     assert after.dtype == images.dtype

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import draws
 from torch import Tensor, nn
 
 from stylex.classifier import Classifier
@@ -94,7 +95,7 @@ def test_path_length_of_a_linear_generator():
     """|J^T y| where x = A w: the y is the generator's own draw."""
     a = noise(6, 3 * 8 * 8, seed=1).requires_grad_()
     w = noise(4, 6, seed=2).requires_grad_()
-    lengths = path_lengths((w @ a).view(4, 3, 8, 8), w, torch.Generator().manual_seed(3))
+    lengths = path_lengths((w @ a).view(4, 3, 8, 8), w, draws(3))
     y = noise(4, 3, 8, 8, seed=3).flatten(1) / 8
     torch.testing.assert_close(lengths, (y @ a.T).norm(dim=1))
     lengths.sum().backward()
@@ -107,7 +108,7 @@ def test_path_length_does_not_grow_with_the_resolution():
     for side in (8, 32):
         w = noise(256, 2).requires_grad_()
         images = w[:, :, None, None].expand(256, 2, side, side) / side
-        means.append(path_lengths(images, w, torch.Generator().manual_seed(0)).mean().item() * side)
+        means.append(path_lengths(images, w, draws(0)).mean().item() * side)
     assert means[0] == pytest.approx(means[1], rel=0.1)
 
 
@@ -218,7 +219,7 @@ def test_broken_lpips_weights_are_one_line(tmp_path, monkeypatch):
 
 def test_mix_cut_range():
     """Each inner layer may be the cut; without mixing there is none."""
-    draw = torch.Generator().manual_seed(0)
+    draw = draws(0)
     always = mix_cut(2000, 7, 1.0, draw)
     assert always.unique().tolist() == [1, 2, 3, 4, 5, 6]
     assert torch.equal(mix_cut(50, 7, 0.0, draw), torch.full((50,), 7.0))

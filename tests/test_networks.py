@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from small import draws
 from torch import Tensor, nn
 
 from stylex.losses import path_lengths, r1_penalty
@@ -128,16 +129,14 @@ def test_noise_is_drawn_from_a_generator(generator, styles):
     """The seed decides it; every image has its own; switched off it has no part."""
 
     def drawn(seed: int) -> Tensor:
-        return generator.synthesis(styles[:1].expand(2, -1), torch.Generator().manual_seed(seed))
+        return generator.synthesis(styles[:1].expand(2, -1), draws(seed))
 
     assert torch.equal(drawn(1), drawn(1))
     assert (drawn(1) - drawn(2)).abs().mean() > 0.01
     assert (drawn(1)[0] - drawn(1)[1]).abs().mean() > 0.01
     torch.manual_seed(0)
     quiet = Generator(32, 3, 3, width=SMALL).requires_grad_(False)  # strengths start at zero
-    torch.testing.assert_close(
-        quiet.synthesis(styles, torch.Generator().manual_seed(1)), quiet.synthesis(styles)
-    )
+    torch.testing.assert_close(quiet.synthesis(styles, draws(1)), quiet.synthesis(styles))
 
 
 def test_fixed_noise_is_saved_with_the_weights(generator):
@@ -257,8 +256,8 @@ def test_path_length_trains_the_generator():
     torch.manual_seed(0)
     made, p = Generator(32, 3, 3, width=SMALL), probabilities(2)
     w = made.mapping(numbers(2, made.latent))
-    images = made.synthesis(made.style(w, p), torch.Generator().manual_seed(0))
-    path_lengths(images, w, torch.Generator().manual_seed(1)).square().mean().backward()
+    images = made.synthesis(made.style(w, p), draws(0))
+    path_lengths(images, w, draws(1)).square().mean().backward()
     for name, parameter in made.synthesis.named_parameters():
         if name.endswith("weight"):
             assert parameter.grad is not None, name

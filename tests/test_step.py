@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from small import tiny, weighing
+from lightning.fabric import Fabric
+from small import draws, tiny, weighing
 from torch import Tensor, nn
 
 from stylex import step as module
@@ -142,7 +143,7 @@ def test_a_hybrid_is_between_two_photos():
     step = make_step()
     photos, logits = batch(step)
     w, p = step.trained.encoder(photos), logits.softmax(1)
-    draw = torch.Generator().manual_seed(0)
+    draw = draws(0)
     for layer in step.trained.generator.synthesis.convs:
         nn.init.zeros_(layer.noise_strength)
     same, seen = step.hybrids(w[:1], p[:1], w[:1], p[:1], draw)
@@ -250,7 +251,7 @@ def test_d_learns_from_detached_fakes():
     step = make_step(r1_interval_steps=99)
     photos, logits = batch(step)
     fakes = torch.zeros_like(photos).requires_grad_()
-    draw = torch.Generator().manual_seed(0)
+    draw = draws(0)
     losses = step.judge(photos, fakes.detach(), logits.softmax(1), logits.softmax(1), draw)
     losses["d"].backward()
     assert fakes.grad is None
@@ -265,7 +266,7 @@ def test_share_of_hidden_p(share: float):
     """Trap 11: rows become the mean p or stay themselves; 0 and 1 are exact."""
     step = make_step(hide_p=share)
     p = torch.rand(10_000, 2, generator=torch.Generator().manual_seed(1)).softmax(1)
-    hidden = step.hide(p, torch.Generator().manual_seed(2))
+    hidden = step.hide(p, draws(2))
     is_mean = (hidden == step.trained.mean_p).all(1)
     assert torch.equal(hidden[~is_mean], p[~is_mean])
     assert is_mean.float().mean().item() == pytest.approx(share, abs=0.02 if 0 < share < 1 else 0)
@@ -373,7 +374,7 @@ def test_thin_evidence_is_gathered_by_the_generator_alone():
     w, p = step.trained.encoder(photos), logits.softmax(1)
 
     def thin() -> Tensor:
-        return step.thin(w, p, torch.Generator().manual_seed(0))
+        return step.thin(w, p, draws(0))
 
     before = thin()
     optimiser = torch.optim.Adam(step.trained.generator.parameters(), lr=0.01)
@@ -527,5 +528,5 @@ def test_tally_means_over_all_steps():
     for number in range(4):
         losses = {"l1": torch.tensor(float(number))}
         tally.add(losses if number % 2 else losses | {"r1": torch.tensor(8.0)})
-    assert tally.means() == {"l1": 1.5, "r1": 4.0}
+    assert tally.means(Fabric(accelerator="cpu", devices=1)) == {"l1": 1.5, "r1": 4.0}
     assert tally.seconds() >= 0

@@ -9,20 +9,21 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stylex.draws import Draw
 from stylex.shapes import Images
 
 
-def diff_augment(images: Images, generator: torch.Generator) -> Images:
+def diff_augment(images: Images, draw: Draw) -> Images:
     """Every image gets its own draw."""
-    return cut_out(translate(recolour(images, generator), generator), generator)
+    return cut_out(translate(recolour(images, draw), draw), draw)
 
 
-def recolour(images: Images, generator: torch.Generator) -> Images:
+def recolour(images: Images, draw: Draw) -> Images:
     """Brightness +-0.25 of a range of 2, saturation and contrast x0.5 to x1.5.
 
     [O] Half as strong as what the paper is remembered for: colour tells classes apart.
     """
-    brightness, saturation, contrast = _uniform(images, 3, generator)
+    brightness, saturation, contrast = _uniform(images, 3, draw)
     images = images + (brightness - 0.5) * 0.5
     gray = images.mean(1, keepdim=True)
     images = gray + (images - gray) * (saturation + 0.5)
@@ -30,11 +31,11 @@ def recolour(images: Images, generator: torch.Generator) -> Images:
     return mean + (images - mean) * (contrast + 0.5)
 
 
-def translate(images: Images, generator: torch.Generator) -> Images:
+def translate(images: Images, draw: Draw) -> Images:
     """Shift by up to an eighth of the side; what comes in is zero."""
     n, _, h, w = images.shape
     most = h // 8
-    dy, dx = torch.randint(-most, most + 1, (2, n, 1), generator=generator, device=images.device)
+    dy, dx = draw.integers(-most, most + 1, 2, n, 1, axis=1)
     rows = torch.arange(h, device=images.device)[None] + dy + most
     columns = torch.arange(w, device=images.device)[None] + dx + most
     padded = F.pad(images, (most, most, most, most))
@@ -42,30 +43,30 @@ def translate(images: Images, generator: torch.Generator) -> Images:
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-def cut_out(images: Images, generator: torch.Generator) -> Images:
+def cut_out(images: Images, draw: Draw) -> Images:
     """Zero a square of half the side with its centre anywhere."""
     _, _, h, w = images.shape
-    cy, cx = (u.flatten(1) for u in _uniform(images, 2, generator))
+    cy, cx = (u.flatten(1) for u in _uniform(images, 2, draw))
     rows = (torch.arange(h, device=images.device)[None] - cy * h).abs() < h / 4
     columns = (torch.arange(w, device=images.device)[None] - cx * w).abs() < w / 4
     return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-def spoil(images: Images, generator: torch.Generator) -> Images:
+def spoil(images: Images, draw: Draw) -> Images:
     """Blur, scale down and up, and add noise, each by an amount drawn for this batch.
 
     Gaussian blur of up to 1.5 pixels; scaling to 1, 2/3 or 1/2 and back; fine and coarse (blotchy)
     noise of standard deviation up to 0.08.
     """
     size = images.shape[-1]
-    device = generator.device
-    blur, fine, coarse = torch.rand(3, generator=generator, device=device).tolist()
+    given = {"generator": draw.generator, "device": draw.generator.device}
+    blur, fine, coarse = torch.rand(3, **given).tolist()
     images = gaussian_blur(images, 1.5 * blur)
-    third = int(torch.randint(3, (1,), generator=generator, device=device))
+    third = int(torch.randint(3, (1,), **given))
     smaller = (size, size * 2 // 3, size // 2)[third]
     images = resize(resize(images, smaller), size)
-    blotches = torch.randn(*images.shape[:2], 6, 6, generator=generator, device=device)
-    speckles = torch.randn(images.shape, generator=generator, device=device)
+    blotches = draw.normal(*images.shape[:2], 6, 6)
+    speckles = draw.normal(*images.shape)
     return images + 0.08 * fine * speckles + 0.08 * coarse * resize(blotches, size)
 
 
@@ -79,9 +80,8 @@ def gaussian_blur(images: Images, sigma: float) -> Images:
     return F.conv2d(rows, taps.mT, groups=images.shape[1])
 
 
-def _uniform(images: Images, count: int, generator: torch.Generator) -> Tensor:
-    shape = (count, len(images), 1, 1, 1)
-    return torch.rand(shape, generator=generator, device=images.device, dtype=images.dtype)
+def _uniform(images: Images, count: int, draw: Draw) -> Tensor:
+    return draw.uniform(count, len(images), 1, 1, 1, axis=1).to(images.dtype)
 
 
 def resize(images: Images, size: int) -> Float[Tensor, "n c size size"]:

@@ -4,7 +4,9 @@ Nothing heavy is imported before a command is chosen, so `stylex --help` answers
 """
 
 import inspect
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -392,5 +394,7 @@ def _table(found: "Search") -> Any:
 
 
 def _refuse(says: str) -> int:
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(2)  # torchrun ends this process where the first one has said the same
     print(f"stylex: {' '.join(says.split())}", file=sys.stderr)
     return 2

@@ -324,7 +324,8 @@ class Sampler(Iterator[Int64[Tensor, " b"]]):
     """Indices without end, each epoch a new order of all images; batches run across epochs.
 
     What comes next depends only on the seed and on how many images were drawn, so that a resumed
-    run draws as the straight one. All ranks hold the same order; each takes its slice of a batch.
+    run draws as the straight one. All ranks hold the same order; of each batch, rank r of R
+    takes images r, r + R, r + 2R ... (as `draws` says).
 
     Args:
         n: number of images.
@@ -357,15 +358,14 @@ class Sampler(Iterator[Int64[Tensor, " b"]]):
 
     def __next__(self) -> Int64[Tensor, " b"]:
         """This rank's indices of the next batch."""
-        share = self.batch // self.ranks
-        first = self.images_seen + self.rank * share
+        first = self.images_seen
         self.images_seen += self.batch
-        drawn, last = [], first + share
+        drawn, last = [], self.images_seen
         while first < last:
             epoch, at = divmod(first, self.n)
             drawn.append(self._shuffled(epoch)[at : at + last - first])
             first += len(drawn[-1])
-        return torch.cat(drawn)
+        return torch.cat(drawn)[self.rank :: self.ranks]
 
     def _shuffled(self, epoch: int) -> Int64[Tensor, " n"]:
         if epoch != self._epoch:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stylex.classifier import Classifier
+from stylex.draws import Draw
 from stylex.shapes import Images, Logits, Probabilities, Styles
 
 Perceptual = Literal["lpips", "classifier", "none"]
@@ -36,12 +37,9 @@ def r1_penalty(discriminator: nn.Module, real: Images, p: Probabilities) -> Tens
     return gradient.square().sum((1, 2, 3)).mean()
 
 
-def path_lengths(
-    images: Images, w: Float[Tensor, "n l"], generator: torch.Generator
-) -> Float[Tensor, " n"]:
+def path_lengths(images: Images, w: Float[Tensor, "n l"], draw: Draw) -> Float[Tensor, " n"]:
     """|J^T y| for a random image y of unit expected size (StyleGAN2, eq. 4); call it in fp32."""
-    _n, _, h, side = images.shape
-    y = torch.randn(images.shape, generator=generator, device=images.device) / math.sqrt(h * side)
+    y = draw.normal(*images.shape) / math.sqrt(images[0, 0].numel())
     (gradient,) = torch.autograd.grad((images * y).sum(), w, create_graph=True)
     return gradient.square().sum(1).sqrt()
 
@@ -153,8 +151,8 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def mix_cut(n: int, layers: int, share: float, generator: torch.Generator) -> Float[Tensor, " n"]:
+def mix_cut(n: int, layers: int, share: float, draw: Draw) -> Float[Tensor, " n"]:
     """Layer from which a second w takes over, for a share of the images; `layers` means never."""
-    cut = torch.rand(n, generator=generator, device=generator.device) * (layers - 1) + 1
-    mixes = torch.rand(n, generator=generator, device=generator.device) < share
+    cut = draw.uniform(n) * (layers - 1) + 1
+    mixes = draw.uniform(n) < share
     return torch.where(mixes, cut.floor(), float(layers))

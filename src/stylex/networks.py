@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylex.draws import Draw
 from stylex.ops import SQRT2, EqualConv, EqualLinear, ModulatedConv, minibatch_std, upsample
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 from stylex.stylespace import Layout
@@ -69,14 +70,13 @@ class StyledConv(nn.Module):
         self.register_buffer("fixed_noise", torch.randn(1, 1, side, side))
         self.up = up
 
-    def forward(self, x: Tensor, style: Styles, generator: torch.Generator | None) -> Tensor:
-        """Draw this layer; without a generator the noise is the fixed one (trap 10)."""
+    def forward(self, x: Tensor, style: Styles, draw: Draw | None) -> Tensor:
+        """Draw this layer; without a draw the noise is the fixed one (trap 10)."""
         y = self.conv(x, style, gain=SQRT2)  # the gain of the activation, see ops
         y = upsample(y) if self.up else y
         noise = self.fixed_noise
-        if generator is not None:
-            shape = (y.shape[0], *noise.shape[1:])
-            noise = torch.randn(shape, generator=generator, device=y.device)
+        if draw is not None:
+            noise = draw.normal(y.shape[0], *noise.shape[1:])
         y = y.add_((noise * (self.noise_strength * SQRT2)).to(y.dtype))
         y = y.add_((self.bias * SQRT2)[:, None, None].to(y.dtype))
         return F.leaky_relu(y, 0.2, inplace=True)
@@ -112,11 +112,11 @@ class Synthesis(nn.Module):
         outputs_at = [4] + [side for side in sides(resolution)[1:] for _ in range(2)]
         self.layout = Layout(tuple(inputs), tuple(outputs_at), tuple(widths))
 
-    def forward(self, styles: Styles, generator: torch.Generator | None = None) -> Images:
-        """Draw styles `[n, layout.size]`; noise is fixed unless a generator is given."""
+    def forward(self, styles: Styles, draw: Draw | None = None) -> Images:
+        """Draw styles `[n, layout.size]`; noise is fixed unless there is a draw."""
         drawing = self.start(len(styles))
         for layer in range(len(self.convs)):
-            drawing = self.draw(layer, drawing, styles, generator)
+            drawing = self.draw(layer, drawing, styles, draw)
         return self.finish(drawing)
 
     def start(self, n: int) -> Drawing:
@@ -129,11 +129,11 @@ class Synthesis(nn.Module):
         layer: int,
         drawing: Drawing,
         styles: Styles,
-        generator: torch.Generator | None = None,
+        draw: Draw | None = None,
     ) -> Drawing:
         """One convolution, and after each even one the ToRGB layer of its resolution."""
         conv_styles, rgb_styles = self.layout.split(styles)
-        x = self.convs[layer](drawing.features, conv_styles[layer], generator)
+        x = self.convs[layer](drawing.features, conv_styles[layer], draw)
         if layer % 2:
             return Drawing(x, drawing.picture)
         picture = self.to_rgb[layer // 2](x, rgb_styles[layer // 2])

@@ -129,11 +129,17 @@ def downsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
 def minibatch_std(x: Float[Tensor, "n c h w"], *, group: int = 4) -> Float[Tensor, "n d h w"]:
     """Append one channel: the mean deviation within groups of images (StyleGAN2's discriminator).
 
-    The group is the largest divisor of n up to `group`.
+    Images i, i + n / size, i + 2n / size ... are a group: of n images that processes share as
+    `draws` says, each holds whole groups where their number is a multiple of the processes'.
     """
     n, _, h, w = x.shape
-    size = max(g for g in range(1, group + 1) if n % g == 0)
+    size = group_size(n, group)
     groups = x.float().reshape(size, n // size, -1)
     deviation = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean(1)  # [n / size]
     channel = deviation.repeat(size).to(x.dtype)[:, None, None, None].expand(n, 1, h, w)
     return torch.cat([x, channel], dim=1)
+
+
+def group_size(n: int, most: int = 4) -> int:
+    """The largest divisor of n up to `most`."""
+    return max(size for size in range(1, most + 1) if n % size == 0)

@@ -5,13 +5,18 @@ that would wrap them in DistributedDataParallel, which does not mix with the dou
 and path length (method.md, trap 8). Gradients are averaged here instead.
 """
 
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
 from lightning.fabric import Fabric
 from torch import Tensor
+
+from stylex.draws import Draw
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -40,6 +45,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # each rank told its number
     fabric.launch()
     return fabric
 
@@ -57,9 +63,72 @@ def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if fabric.world_size == 1 or not gradients:
         return
-    flat = torch.cat([g.flatten() for g in gradients])
-    flat = fabric.all_reduce(flat, reduce_op="mean")
-    assert isinstance(flat, Tensor)
+    flat = mean(fabric, torch.cat([g.flatten() for g in gradients]))
     parts = flat.split([g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def mean(fabric: Fabric, numbers: Tensor) -> Tensor:
+    """Mean of each number over the ranks.
+
+    Raises:
+        ConnectionError: a rank has ended.
+    """
+    if fabric.world_size == 1:
+        return numbers
+    with _all_there():
+        found = fabric.all_reduce(numbers.detach().to(fabric.device, copy=True), reduce_op="mean")
+    assert isinstance(found, Tensor)
+    return found.to(numbers.device)
+
+
+def everywhere(fabric: Fabric, flag: Tensor) -> bool:
+    """Whether a flag is set on all ranks: they go the same way."""
+    return bool(mean(fabric, flag.float()) == 1)
+
+
+def whole_batch(fabric: Fabric, rows: Float[Tensor, "m x"]) -> Float[Tensor, "n x"]:
+    """The rows of all ranks in the order that one process has them in.
+
+    A rank's own rows let the gradient through times the ranks: the mean of what it then is on each
+    (`average_gradients`) is the gradient of a loss of the whole batch.
+
+    Raises:
+        ConnectionError: a rank has ended.
+    """
+    if fabric.world_size == 1:
+        return rows
+    mine = rows.detach().contiguous()
+    found = [torch.empty_like(mine) for _ in range(fabric.world_size)]
+    with _all_there():
+        torch.distributed.all_gather(found, mine)  # Fabric's warns
+    found[fabric.global_rank] = mine + fabric.world_size * (rows - mine)
+    return torch.stack(found, 1).flatten(0, 1)
+
+
+def draw_for(fabric: Fabric, generator: torch.Generator) -> Draw:
+    """This rank's part of what the generator, in one state on all ranks, gives the whole batch."""
+    return Draw(generator, rank=fabric.global_rank, ranks=fabric.world_size)
+
+
+def wait(fabric: Fabric) -> None:
+    """Until all ranks are here.
+
+    Raises:
+        ConnectionError: a rank has ended.
+    """
+    with _all_there():
+        fabric.barrier()
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # the only kind that gloo and NCCL raise
+        says = str(error).splitlines()[0]
+        raise ConnectionError(
+            f"another process of this training has ended ({says}); see what it said, and begin "
+            "them all again: they go on from the last checkpoint"
+        ) from None

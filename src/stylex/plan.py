@@ -17,6 +17,8 @@ from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet
 from stylex.losses import Distance
 from stylex.model import StylEx
+from stylex.parallel import mean
+from stylex.parts import parts_of
 from stylex.runs import Run
 from stylex.shapes import Images, Logits
 from stylex.step import Step
@@ -61,10 +63,12 @@ def begin(
     settings: dict[str, Any],
     *,
     may_change: Collection[str] = (),
+    writes: bool = True,
 ) -> dict[str, Any]:
     """Write `run.json`, or check that a run that was begun is going on with the same things.
 
     A run that has saved nothing yet binds nothing: a wrong first try needs no other directory.
+    Several processes come to the same answer; one of them `writes`.
 
     Returns:
         The settings, with the length that is a share of the training as it was begun.
@@ -103,8 +107,9 @@ def begin(
     if old:
         runs.check_same(about, old, files.path, may_change=may_change)
         return settings
-    about["classifier"] = remember(classifier, files.path)
-    runs.write_json(files.about, about)
+    if writes:
+        about["classifier"] = remember(classifier, files.path)
+        runs.write_json(files.about, about)
     return settings
 
 
@@ -132,7 +137,7 @@ def length(
         return settings, ""
     if not seconds and settings["total_images"] < SHORT * settings["batch"]:
         return settings, ""
-    share = range(settings["batch"] // fabric.world_size)
+    share = range(parts_of(SimpleNamespace(**settings), ranks=fabric.world_size).batch)
     photos = splits["train"].batch([i % len(splits["train"]) for i in share])
     speeds = rehearse(fabric, classifier, photos, distance, settings)
     begins = settings["adversarial_from_images"]
@@ -212,7 +217,8 @@ def rehearse(
         )
         for begins in (never, 0)
     )
-    return Speeds(alone, judged)
+    # clocks differ, and the ranks have to agree on a length
+    return Speeds(*mean(fabric, torch.tensor([alone, judged], dtype=torch.double)).tolist())
 
 
 def _rate(step: Step, photos: Images, logits: Logits) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylex.augment import resize, spoil
+from stylex.draws import Draw
 from stylex.scenes import LEAVES, SPREAD, Factors, Scene
 from stylex.shapes import Images
 
@@ -326,4 +327,4 @@ def _fresh(
     images = scene.render(
         factors, resolution=_SIDE, supersample=2
     )  # two are enough here, and quicker
-    return factors, spoil(images, generator)
+    return factors, spoil(images, Draw(generator))

@@ -1,10 +1,11 @@
 """One training step, read from top to bottom (method.md section 3).
 
 Everything random comes from (seed, images seen, attempt), so a run that resumes needs no state of a
-random generator, and on the CPU equals a straight run bit for bit.
+random generator, and on the CPU equals a straight run bit for bit. It is drawn for the whole batch,
+whose images the ranks share out (`draws`, `parts`): each takes the first ones of its own wherever
+one process takes the first ones of all, and what is a mean is one over the whole batch.
 """
 
-import math
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from stylex.augment import diff_augment, spoil
+from stylex.draws import Draw
 from stylex.losses import (
     Distance,
     discriminator_loss,
@@ -29,18 +31,11 @@ from stylex.losses import (
     varying,
 )
 from stylex.model import StylEx
-from stylex.parallel import average_gradients
+from stylex.parallel import average_gradients, draw_for, mean, whole_batch
+from stylex.parts import parts_of
 from stylex.shapes import Images, Latents, Logits, Probabilities
 
 Losses = dict[str, Tensor]
-
-SHARES = ("hide_p", "noise_share", "mixing", "hybrid_share", "decay_share")
-PARTS = ("judged_share", "kl_share")  # never nothing: means are taken over them
-COUNTS = (
-    *("batch", "total_images", "ema_images"),
-    *("r1_interval_steps", "path_interval_steps", "thin_interval_steps", "thin_free"),
-)
-INTERVALS = ("log_images", "snapshot_images", "checkpoint_images")
 
 
 class Step:
@@ -64,6 +59,7 @@ class Step:
     ):
         self.fabric, self.trained, self.average = fabric, trained, average
         self.distance, self.options = distance, options
+        self.parts = parts_of(options, ranks=fabric.world_size)
         self.average.requires_grad_(False).eval()
         o = options
         # betas: no momentum in D, some in G and E (measured on the prototype)
@@ -88,11 +84,11 @@ class Step:
         """
         o, g, e = self.options, self.trained.generator, self.trained.encoder
         self.slow_down(images_seen)
-        draw = self._generator(images_seen, attempt)
+        draw = self._draw(images_seen, attempt)
         number = images_seen // o.batch
         adversarial = images_seen >= o.adversarial_from_images
         p = logits.softmax(1)
-        seen = math.ceil(len(photos) * o.judged_share)
+        seen = self.parts.judged
         photos_seen, p_seen = photos[:seen], p[:seen]
         self.trained.discriminator.requires_grad_(False)
 
@@ -102,7 +98,7 @@ class Step:
             redrawn = g.synthesis(styles, draw)
             losses = self.reconstruction(photos, redrawn, w, logits)
             if o.few_weight:
-                losses["few"] = o.few_weight * varying(styles)
+                losses["few"] = o.few_weight * varying(whole_batch(self.fabric, styles))
             fakes, p_fakes = redrawn[:seen], p_seen
             if adversarial:
                 fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)
@@ -134,17 +130,17 @@ class Step:
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate * min(1.0, left / o.decay_share) if o.decay_share else rate
 
-    def hide(self, p: Probabilities, draw: torch.Generator) -> Probabilities:
+    def hide(self, p: Probabilities, draw: Draw) -> Probabilities:
         """The mean p instead of the photo's own in a share of the encoder passes (trap 11).
 
         [O] D is still told the photo's own p: it is that photo that should come out.
         """
-        hidden = torch.rand(len(p), 1, generator=draw, device=p.device) < self.options.hide_p
+        hidden = draw.uniform(len(p), 1) < self.options.hide_p
         return torch.where(hidden, self.trained.mean_p.expand_as(p), p)
 
     def reconstruction(self, photos: Images, redrawn: Images, w: Latents, logits: Logits) -> Losses:
         """L_rec and L_cls; |E(x') - E(x)| on a quarter of the batch [O], it costs as much as E."""
-        o, some = self.options, math.ceil(len(photos) / 4)
+        o, some = self.options, self.parts.quarter
         again = self.trained.encoder(redrawn[:some])
         longest = o.loudness * o.l1_weight
         distance, redrawn_logits = self.compare(photos, quieted(redrawn, longest))
@@ -161,26 +157,24 @@ class Step:
         """Perceptual distance, and logits of the first m images; one pass where one gives both."""
         classifier = self.trained.classifier
         if self.options.perceptual != "classifier":
-            some = math.ceil(len(photos) * self.options.kl_share)
-            return self.distance(photos, redrawn), classifier(redrawn[:some])
+            return self.distance(photos, redrawn), classifier(redrawn[: self.parts.compared])
         features, logits = classifier.features_and_logits(redrawn)
         with torch.no_grad():
             wanted = classifier.features(photos)
         return feature_distance(wanted, features), logits
 
     def fakes(
-        self, redrawn: Images, w: Latents, p: Probabilities, draw: torch.Generator
+        self, redrawn: Images, w: Latents, p: Probabilities, draw: Draw
     ) -> tuple[Images, Probabilities]:
         """What D judges, and the p it is told: some from noise, some hybrids, some redrawn."""
-        o = self.options
-        noise = round(len(p) * o.noise_share)
-        edited = round(noise * o.hybrid_share)
+        noise, edited = self.parts.noise, self.parts.hybrids
         drawn = noise - edited
         parts, told = [redrawn[noise:]], [p[noise:]]
         if edited:
-            partner = torch.randint(len(w), (edited,), generator=draw, device=w.device)
-            some = slice(drawn, noise)
-            hybrids, seen = self.hybrids(w[some], p[some], w[partner], p[partner], draw)
+            others, their_p = (whole_batch(self.fabric, rows.detach()) for rows in (w, p))
+            partner = draw.integers(0, len(others), edited)
+            some, theirs = slice(drawn, noise), (others[partner], their_p[partner])
+            hybrids, seen = self.hybrids(w[some], p[some], *theirs, draw)
             parts, told = [hybrids, *parts], [seen, *told]
         if drawn:
             parts, told = [self.from_noise(p[:drawn], draw), *parts], [p[:drawn], *told]
@@ -192,7 +186,7 @@ class Step:
         p: Probabilities,
         others: Latents,
         their_p: Probabilities,
-        draw: torch.Generator,
+        draw: Draw,
     ) -> tuple[Images, Probabilities]:
         """Photos' styles with a random share of coordinates taken from other photos' styles [O].
 
@@ -201,45 +195,43 @@ class Step:
         """
         g = self.trained.generator
         own, theirs = g.style(w.detach(), p), g.style(others.detach(), their_p)
-        share, each = (
-            torch.rand(len(w), n, generator=draw, device=w.device) for n in (1, own.shape[1])
-        )
+        share, each = (draw.uniform(len(w), n) for n in (1, own.shape[1]))
         images = g.synthesis(torch.where(each < share**2, theirs, own), draw)
         with torch.no_grad():
             return images, self.trained.classifier(images).float().softmax(1)
 
-    def from_noise(self, p: Probabilities, draw: torch.Generator) -> Images:
+    def from_noise(self, p: Probabilities, draw: Draw) -> Images:
         """The noise pass: w = M(z), styles mixed, with the batch's own p."""
         g = self.trained.generator
         first, second = g.mapping(self._latents(p, draw)), g.mapping(self._latents(p, draw))
         with torch.no_grad():
-            g.mapping.mean_w.lerp_(first.float().mean(0), 0.005)
+            g.mapping.mean_w.lerp_(mean(self.fabric, first.float().mean(0)), 0.005)
         cut = mix_cut(len(p), len(g.layout.widths), self.options.mixing, draw)
         return g.synthesis(g.mixed_style(first, second, p, cut), draw)
 
-    def path_penalty(self, p: Probabilities, draw: torch.Generator) -> Tensor:
+    def path_penalty(self, p: Probabilities, draw: Draw) -> Tensor:
         """(|J^T y| - running mean)^2 on half a batch, in fp32 (StyleGAN2, section 3.2)."""
-        g, p = self.trained.generator, p[: max(1, len(p) // 2)]
+        g, p = self.trained.generator, p[: self.parts.half]
         w = g.mapping(self._latents(p, draw))
         lengths = path_lengths(g.synthesis(g.style(w, p), draw), w, draw)
-        self.mean_path = self.mean_path.lerp(lengths.mean().detach(), 0.01)
+        self.mean_path = self.mean_path.lerp(mean(self.fabric, lengths.detach().mean()), 0.01)
         return (lengths - self.mean_path).square().mean()
 
-    def thin(self, w: Latents, p: Probabilities, draw: torch.Generator) -> Tensor:
+    def thin(self, w: Latents, p: Probabilities, draw: Draw) -> Tensor:
         """How thinly the class is spread over StyleSpace (trap 13), on a quarter batch, in fp32.
 
         [O] What AttFind will measure as a coordinate's effect is nearly the slope of a logit along
         it times its range. The ranges and w are given here: only how the generator draws and where
         its affines put the class may change, or the penalty would empty the coordinates instead.
         """
-        g, some = self.trained.generator, math.ceil(len(p) / 4)
+        g, some = self.trained.generator, self.parts.quarter
         styles = g.style(w.float().detach(), p)
         drawn = g.synthesis(styles[:some], draw)
         logits = self.trained.classifier(spoil(drawn, draw) if self.options.thin_spoilt else drawn)
-        asked = torch.randint(logits.shape[1], (some, 1), generator=draw, device=p.device)
+        asked = draw.integers(0, logits.shape[1], some, 1)
         lead = logits.gather(1, asked).sum() - logits.mean(1).sum()
         (slopes,) = torch.autograd.grad(lead, styles, create_graph=True)
-        effects = slopes[:some] * styles.std(0).detach()
+        effects = slopes[:some] * whole_batch(self.fabric, styles.detach()).std(0)
         return thinness(effects[:, : g.layout.searched], self.options.thin_free)
 
     def judge(
@@ -248,7 +240,7 @@ class Step:
         fakes: Images,
         p: Probabilities,
         p_fakes: Probabilities,
-        draw: torch.Generator,
+        draw: Draw,
     ) -> Losses:
         """D's loss and its share of right verdicts; each image comes with its own p (trap 2)."""
         with self.fabric.autocast():
@@ -257,7 +249,7 @@ class Step:
         right = ((real > 0).float().mean() + (fake < 0).float().mean()) / 2
         return {"d": discriminator_loss(real, fake), "d_right": right}
 
-    def augment(self, images: Images, draw: torch.Generator) -> Images:
+    def augment(self, images: Images, draw: Draw) -> Images:
         """What D sees of real and fake images."""
         return diff_augment(images, draw) if self.options.augment else images
 
@@ -287,14 +279,13 @@ class Step:
                 moments.setdefault(int(index), {})[kind] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
-    def _generator(self, images_seen: int, attempt: int) -> torch.Generator:
-        rank = self.fabric.global_rank
-        seed = hash((self.options.seed, images_seen, attempt, rank)) % 2**63  # ints: not salted
-        return torch.Generator(self.fabric.device).manual_seed(seed)
+    def _draw(self, images_seen: int, attempt: int) -> Draw:
+        # ints: not salted; the zero keeps the numbers of trainings before ranks shared them
+        seed = hash((self.options.seed, images_seen, attempt, 0)) % 2**63
+        return draw_for(self.fabric, torch.Generator(self.fabric.device).manual_seed(seed))
 
-    def _latents(self, p: Probabilities, draw: torch.Generator) -> Latents:
-        shape = (len(p), self.trained.generator.latent)
-        return torch.randn(shape, generator=draw, device=p.device)
+    def _latents(self, p: Probabilities, draw: Draw) -> Latents:
+        return draw.normal(len(p), self.trained.generator.latent)
 
     def _descend(self, loss: Tensor | int, *names: str) -> None:
         """Backward, mean over ranks, clip each network's norm, one Adam step."""
@@ -342,29 +333,14 @@ class Tally:
         for name, value in losses.items():
             self.totals[name] = self.totals[name] + value if name in self.totals else value
 
-    def means(self) -> dict[str, float]:
-        """Mean over all steps; what is not taken in each step counts as zero in the others."""
-        return {name: float(total) / self.steps for name, total in self.totals.items()}
+    def means(self, fabric: Fabric) -> dict[str, float]:
+        """Over steps and ranks; what is not taken in each step counts as zero in the others."""
+        totals = mean(fabric, torch.stack([x.float() for x in self.totals.values()]))
+        return dict(zip(self.totals, (totals / self.steps).tolist(), strict=True))
 
     def seconds(self) -> float:
         """Since the last line was done."""
         return time.monotonic() - self.began
-
-
-def check(options: SimpleNamespace) -> None:
-    """Refuse options that make no sense, in one line.
-
-    Raises:
-        ValueError: a count below 1, or a share that is none.
-    """
-    for name in (*COUNTS, *INTERVALS):
-        if (value := getattr(options, name)) < 1:
-            raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
-    for name in (*SHARES, *PARTS):
-        value = getattr(options, name)
-        if not 0 <= value <= 1 or (name in PARTS and not value):
-            wanted = "above 0 and at most 1" if name in PARTS else "from 0 to 1"
-            raise ValueError(f"{name} is {value}; wanted a share {wanted}, change it")
 
 
 def _adam(network: nn.Module, rate: float, *, betas: tuple[float, float]) -> torch.optim.Adam:

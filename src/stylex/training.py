@@ -16,10 +16,11 @@ from stylex.data import ImageSet, Sampler, read_splits
 from stylex.looking import final_table, spread, watch
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
-from stylex.parallel import Precision, start
+from stylex.parallel import Precision, draw_for, everywhere, start, wait
+from stylex.parts import INTERVALS, check, parts_of
 from stylex.runs import Run
 from stylex.shapes import Images
-from stylex.step import INTERVALS, Step, Tally, check
+from stylex.step import Step, Tally
 
 MOST_RECOVERIES = 3  # from not-a-number, each from the last checkpoint with other random draws
 STATE = ("images_seen", "attempt", "seconds", "history", "recoveries")  # of a checkpoint
@@ -151,6 +152,7 @@ def train(
     settings = {k: v for k, v in locals().items() if k not in NOT_SETTINGS}
     check(SimpleNamespace(**settings))
     fabric = start(device=device, precision=precision)
+    parts_of(SimpleNamespace(**settings), ranks=fabric.world_size)  # before anything is read
     classifier.to(fabric.device)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group, seed=seed)
     settings["channels"] = splits["train"].channels
@@ -159,7 +161,8 @@ def train(
     settings, says = plan.length(
         fabric, files, classifier, splits, distance=distance, settings=settings, budget=budget
     )
-    settings = plan.begin(files, data, splits, classifier, settings, may_change=MAY_CHANGE)
+    binding = {"may_change": MAY_CHANGE, "writes": fabric.is_global_zero}
+    settings = plan.begin(files, data, splits, classifier, settings, **binding)
     options = SimpleNamespace(**settings)
     training = Training(
         fabric, files, classifier, splits, distance=distance, options=options, says=says
@@ -207,7 +210,7 @@ class Training:
             tally.add(losses)
             if not (due := self.due()):
                 continue
-            if self.step.finite:
+            if everywhere(self.fabric, self.step.finite):
                 self.write(tally, due)
             else:
                 self.go_back()
@@ -221,11 +224,17 @@ class Training:
         return {name for name, n in lengths.items() if ends or now // n > before // n}
 
     def write(self, tally: Tally, due: set[str]) -> None:
-        """A log line whatever is due, so that a resumed run takes its means over the same steps."""
+        """A log line whatever is due, so that a resumed run takes its means over the same steps.
+
+        All ranks take the means, the first one writes.
+        """
         seconds = tally.seconds()
         self.seconds += seconds
         rate = tally.steps * self.options.batch / seconds
-        self.log(tally.means(), rate, snapshot="snapshot_images" in due)
+        losses = tally.means(self.fabric)
+        if not self.fabric.is_global_zero:
+            return
+        self.log(losses, rate, snapshot="snapshot_images" in due)
         if "checkpoint_images" in due:
             self.save()
 
@@ -235,8 +244,9 @@ class Training:
         photos = self.splits["train"].batch(indices)
         mirrored = torch.zeros(len(indices), dtype=torch.long)
         if self.options.flips:
-            draw = torch.Generator().manual_seed(hash((self.options.seed, self.images_seen)))
-            mirrored = torch.randint(2, (len(indices),), generator=draw)
+            seed = hash((self.options.seed, self.images_seen))
+            draw = draw_for(self.fabric, torch.Generator().manual_seed(seed))
+            mirrored = draw.integers(0, 2, len(indices))
             photos = torch.where(mirrored.bool()[:, None, None, None], photos.flip(3), photos)
         logits = self.logits[mirrored, indices]
         return photos.to(self.fabric.device), logits.to(self.fabric.device)
@@ -261,8 +271,7 @@ class Training:
             line["health"], self.recoveries = self.recoveries + findings, []
             for finding in line["health"]:
                 self.console.print("  {name}: {says}; {advice}".format(**finding))
-        if self.fabric.is_global_zero:
-            runs.append_line(self.files.log, line)
+        runs.append_line(self.files.log, line)
 
     @torch.no_grad()
     def look(self) -> dict[str, float]:
@@ -272,15 +281,12 @@ class Training:
         measures, rows = watch(self.step.average, photos, self.distance, seed=self.options.seed)
         if self.images_seen <= self.options.adversarial_from_images:  # noise is not trained yet
             measures = {k: v for k, v in measures.items() if not k.startswith("diversity")}
-        if self.fabric.is_global_zero:
-            picture = pictures.sheet(list(rows.values()), list(rows))
-            pictures.save(picture, self.files.sheet(self.images_seen))
+        picture = pictures.sheet(list(rows.values()), list(rows))
+        pictures.save(picture, self.files.sheet(self.images_seen))
         return measures
 
     def save(self) -> None:
         """A checkpoint to resume from, and the model to explain with."""
-        if not self.fabric.is_global_zero:
-            return
         with self.files.new_checkpoint(self.images_seen) as folder:
             save_file(self.step.state(), runs.tensors_file(folder))
             state = {name: getattr(self, name) for name in STATE}
@@ -333,6 +339,7 @@ class Training:
             runs.write_json(self.files.metrics, written)
             model.save(self.files.path)
             self._tell(finished=runs.now())
+        wait(self.fabric)
         return model
 
     def _first_step(self) -> Step:
