@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -282,6 +283,57 @@ def test_report_is_written(way):
     text = page.read_text(encoding="utf-8")
     assert way.photo.name in text
     assert "<script src" not in text
+
+
+# search: several processes
+
+DYING = """
+import os, signal
+from stylex.classifier import load_classifier
+
+def classifier():
+    it, calls = load_classifier({classifier!r}), []
+    def die(*_):
+        calls.append(1)
+        if os.environ.get("RANK") == "1" and len(calls) == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+    it.model.register_forward_hook(die)
+    return it
+"""
+
+
+def torchrun(*arguments: object) -> Answer:
+    """Run one command as two processes."""
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    command = [sys.executable, *launch, "stylex", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    given = {"capture_output": True, "text": True, "timeout": 200, "env": environment}
+    return Answer(*(lambda a: (a.returncode, a.stdout, a.stderr))(subprocess.run(command, **given)))
+
+
+@pytest.mark.slow
+def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
+    """One of two dies: one line; alone the same command ends it. Two that live give the same."""
+    wanted = Run(way.run).search_tensors.read_bytes()
+    dying = tmp_path / "dying.py"
+    dying.write_text(DYING.format(classifier=str(way.classifier)))
+    given = ("search", "--run", copied, "--images", 4, "--count", 3)
+    died = torchrun(*given, "--classifier", f"{dying}:classifier")
+    assert died.code != 0
+    says = "stylex: a process of this job ended; the same command goes on"
+    assert died.err.count(says) == 1
+    assert list(Run(copied).searching.glob("*/exact"))
+    Run(copied).search.unlink()
+    alone = stylex(*given)
+    assert "done by an earlier start" in alone.out
+    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert not Run(copied).searching.exists()
+    Run(copied).search.unlink()
+    both = torchrun(*given)
+    assert both.code == 0, both.err[-3000:]
+    assert both.out.count("4 images") == 1
+    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert not Run(copied).searching.exists()
 
 
 # search: which images
@@ -680,7 +732,5 @@ def test_long_messages_and_interruptions_are_one_line(monkeypatch):
     monkeypatch.setattr(cli, "command", lambda name: failing)
     assert refused("train") == "stylex: first second\n"
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
-    assert refused("train") == (
-        "stylex: stopped; the same command goes on from the last checkpoint\n"
-    )
+    assert refused("train") == ("stylex: stopped; the same command goes on where it stood\n")
     assert refused("search") == "stylex: stopped\n"

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sweep import classify_as, drawn, few, some_styles
+from test_sweep import Clock, classify_as, drawn, few, some_styles
 
 from stylex import screening
 from stylex.attfind import Search, find
+from stylex.ledger import Ledger
 from stylex.screening import quick
 from stylex.sweep import measure
 
@@ -113,3 +114,20 @@ def test_the_audit_finds_what_was_hidden():
     assert said["hidden"] >= 1
     assert "would have beaten" in said["says"]
     assert "At 95 %" not in said["says"]
+
+
+@pytest.mark.parametrize(("seed", "rule"), [(3, "cumulative"), (4, "single"), (5, "share")])
+def test_the_cost_is_foretold(seed, rule, monkeypatch):
+    """Seconds and evaluations within 30 % of what is then spent, over more images than sampled."""
+    asked = {"rule": rule, "count": 4, "threshold": 0.05}
+    both, clock = Both(seed, size=0.1, images=24, **asked), Clock()
+    monkeypatch.setattr(screening.time, "perf_counter", clock)
+    options = {"targets": [0, 1], "source": None, **asked}
+    told: list[tuple[int, int]] = []
+    ledger = Ledger(progress=lambda *now: told.append(now))
+    with clock.counter:
+        evaluations, seconds = screening.expect(*both.given, **options)
+        began = clock()
+        quick(*both.given, finish=both.finish, ledger=ledger, **options)
+    assert seconds == pytest.approx(clock() - began, rel=0.3)
+    assert evaluations == pytest.approx(told[-1][0], rel=0.3)

@@ -6,7 +6,10 @@ and path length (method.md, trap 8). Gradients are averaged here instead.
 """
 
 import os
+import signal
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -63,3 +66,36 @@ def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
     parts = flat.split([g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def end_when_told(fabric: Fabric, says: str, place: Path) -> None:
+    """Say so once and end where torchrun tells to: it tells all ranks when one of them has died.
+
+    Args:
+        fabric: of this job; nothing changes on one rank.
+        says: one line for the user.
+        place: a directory of all ranks: who leaves the mark of this launch there speaks.
+    """
+
+    def end(*_: object) -> None:
+        try:
+            (place / f"ended-{os.getppid()}").touch(exist_ok=False)
+        except OSError:
+            sys.exit(1)
+        sys.exit(says)
+
+    if fabric.world_size > 1:
+        place.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, end)
+
+
+def together(fabric: Fabric) -> None:
+    """Wait until all ranks are here.
+
+    Raises:
+        ValueError: one of them has died.
+    """
+    try:
+        fabric.barrier()
+    except RuntimeError:
+        raise ValueError("a process of this job died; the same command goes on") from None
