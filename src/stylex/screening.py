@@ -204,7 +204,7 @@ def expect(
     foretold[..., targets] = told
     exact = torch.zeros(foretold.shape[1], dtype=torch.bool, device=styles.device)
     rest = (strength, foretold, foretold, exact)
-    screen = Rehearsal(synthesis, classify, styles, bounds, *rest, ahead=AHEAD)
+    screen = Rehearsal(synthesis, classify, some, bounds, *rest, ahead=AHEAD)
     look_ahead(screen, logits, targets, source, **choice)
     audited = min(AUDITED, int((~exact).sum()))
     moves = 2 * (int(exact.sum()) + audited)
