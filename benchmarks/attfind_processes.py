@@ -54,7 +54,7 @@ def searched(run: Path, photos: Path, processes: int) -> float:
     """Seconds of one exact search."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     given = ["--run", run, "--data", photos, "--images", IMAGES, "--mode", "exact"]
-    command = [sys.executable, *launch, "-m", "stylex", "search", *map(str, given)]
+    command = [sys.executable, *launch, "-m", "--", "stylex", "search", *map(str, given)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     if answer.returncode:

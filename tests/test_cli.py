@@ -21,11 +21,13 @@ import torch
 import tyro
 from PIL import Image
 
-from stylex import classifying, cli, data, demo, explaining, runs, training
+from stylex import classifying, cli, data, demo, explaining, runs, showing, training
+from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, read_lines
 from stylex.scenes import LEAVES
+from stylex.stylespace import Attribute
 
 PARTS = {"train": 48, "search": 8, "test": 8}
 
@@ -304,7 +306,7 @@ def classifier():
 
 def torchrun(*arguments: object) -> Answer:
     """Run one command as two processes."""
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")
     command = [sys.executable, *launch, "stylex", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     given = {"capture_output": True, "text": True, "timeout": 200, "env": environment}
@@ -435,12 +437,18 @@ def test_images_that_changed_since_the_training(copied, photos, tmp_path, seen):
 
 def test_table_keeps_the_sign():
     """An attribute joined from the other class may lower this one: it is shown as it is."""
-    attribute = {"coordinate": 3, "direction": 0, "target": 1, "effect": -0.25, "resolution": 8}
-    found = SimpleNamespace(
+    attribute = Attribute(3, 0, 1, effect=-0.25, share=0.125, resolution=8)
+    made = {"strength": 1.0, "threshold": 1.0, "rule": "cumulative", "source": None, "made": {}}
+    found = Search(
         classes=("no", "yes"),
-        towards=lambda k: (SimpleNamespace(**attribute, share=0.125),) if k else (),
+        bounds=torch.zeros(2, 4),
+        effects=torch.zeros(1, 4, 2, 2),
+        logits=torch.zeros(1, 2),
+        styles=torch.zeros(1, 4),
+        attributes=(attribute,),
+        **made,
     )
-    table = cli._table(found)
+    table = showing.as_table(found)
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["yes", "1", "3", "low", "8 px", "-0.25 logits", "12%"]
 
@@ -732,5 +740,6 @@ def test_long_messages_and_interruptions_are_one_line(monkeypatch):
     monkeypatch.setattr(cli, "command", lambda name: failing)
     assert refused("train") == "stylex: first second\n"
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
-    assert refused("train") == ("stylex: stopped; the same command goes on where it stood\n")
-    assert refused("search") == "stylex: stopped\n"
+    goes_on = "stylex: stopped; the same command goes on where it stood\n"
+    assert refused("train") == refused("search") == goes_on
+    assert refused("explain") == "stylex: stopped\n"
