@@ -34,7 +34,7 @@ class Ledger:
     Args:
         folder: where they are kept until `remove`; None keeps them in memory only.
         rank, ranks: of this process, and how many share the folder, on one machine.
-        memory: bytes; a tensor larger than half of them stays in its file.
+        memory: bytes; a tensor larger than a quarter of them stays in its file.
         progress: called with the evaluations done and to do, over all processes.
     """
 
@@ -117,7 +117,7 @@ class Ledger:
         self.done += each * rows * entries
         if self.folder is None:
             return values.to(like.device)
-        return values if values.nbytes > self.memory / 2 else values.clone().to(like.device)
+        return values if values.nbytes > self.memory / 4 else values.clone().to(like.device)
 
     def stands(self, name: str, shape: tuple[int, ...]) -> float:
         """Share of a tensor's entries that an earlier start left."""
