@@ -180,8 +180,8 @@ def search(
     if images < 2:
         raise ValueError(f"images is {images}; wanted two or more to search on, raise it")
     parts, fabric = Run.open(run).searching, parallel.start(device="cpu", precision="fp32")
-    first, ranks = fabric.is_global_zero, {"rank": fabric.global_rank, "ranks": fabric.world_size}
-    ledger = Ledger(parts, **ranks, memory=memory)
+    first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
+    ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
     console, model = Console(highlight=False, quiet=not first), _load(run, classifier)
     splits, why = _splits(model, run)
     if data is None and why:

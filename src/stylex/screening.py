@@ -181,7 +181,7 @@ def expect(
     strength: float = 1.0,
     batch: int = sweep.MOST,
     **choice: Any,
-) -> tuple[float, float]:
+) -> tuple[int, float]:
     """What `quick` will cost, from some of the images and a few timed moves.
 
     Args:
