@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,11 +21,13 @@ import torch
 import tyro
 from PIL import Image
 
-from stylex import classifying, cli, data, demo, explaining, runs, training
+from stylex import classifying, cli, data, demo, explaining, runs, showing, training
+from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, read_lines
 from stylex.scenes import LEAVES
+from stylex.stylespace import Attribute
 
 PARTS = {"train": 48, "search": 8, "test": 8}
 
@@ -284,6 +287,57 @@ def test_report_is_written(way):
     assert "<script src" not in text
 
 
+# search: several processes
+
+DYING = """
+import os, signal
+from stylex.classifier import load_classifier
+
+def classifier():
+    it, calls = load_classifier({classifier!r}), []
+    def die(*_):
+        calls.append(1)
+        if os.environ.get("RANK") == "1" and len(calls) == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+    it.model.register_forward_hook(die)
+    return it
+"""
+
+
+def torchrun(*arguments: object) -> Answer:
+    """Run one command as two processes."""
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--")
+    command = [sys.executable, *launch, "stylex", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    given = {"capture_output": True, "text": True, "timeout": 200, "env": environment}
+    return Answer(*(lambda a: (a.returncode, a.stdout, a.stderr))(subprocess.run(command, **given)))
+
+
+@pytest.mark.slow
+def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
+    """One of two dies: one line; alone the same command ends it. Two that live give the same."""
+    wanted = Run(way.run).search_tensors.read_bytes()
+    dying = tmp_path / "dying.py"
+    dying.write_text(DYING.format(classifier=str(way.classifier)))
+    given = ("search", "--run", copied, "--images", 4, "--count", 3)
+    died = torchrun(*given, "--classifier", f"{dying}:classifier")
+    assert died.code != 0
+    says = "stylex: a process of this job ended; the same command goes on"
+    assert died.err.count(says) == 1
+    assert list(Run(copied).searching.glob("*/exact"))
+    Run(copied).search.unlink()
+    alone = stylex(*given)
+    assert "done by an earlier start" in alone.out
+    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert not Run(copied).searching.exists()
+    Run(copied).search.unlink()
+    both = torchrun(*given)
+    assert both.code == 0, both.err[-3000:]
+    assert both.out.count("4 images") == 1
+    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert not Run(copied).searching.exists()
+
+
 # search: which images
 
 
@@ -383,12 +437,18 @@ def test_images_that_changed_since_the_training(copied, photos, tmp_path, seen):
 
 def test_table_keeps_the_sign():
     """An attribute joined from the other class may lower this one: it is shown as it is."""
-    attribute = {"coordinate": 3, "direction": 0, "target": 1, "effect": -0.25, "resolution": 8}
-    found = SimpleNamespace(
+    attribute = Attribute(3, 0, 1, effect=-0.25, share=0.125, resolution=8)
+    made = {"strength": 1.0, "threshold": 1.0, "rule": "cumulative", "source": None, "made": {}}
+    found = Search(
         classes=("no", "yes"),
-        towards=lambda k: (SimpleNamespace(**attribute, share=0.125),) if k else (),
+        bounds=torch.zeros(2, 4),
+        effects=torch.zeros(1, 4, 2, 2),
+        logits=torch.zeros(1, 2),
+        styles=torch.zeros(1, 4),
+        attributes=(attribute,),
+        **made,
     )
-    table = cli._table(found)
+    table = showing.as_table(found)
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["yes", "1", "3", "low", "8 px", "-0.25 logits", "12%"]
 
@@ -680,7 +740,6 @@ def test_long_messages_and_interruptions_are_one_line(monkeypatch):
     monkeypatch.setattr(cli, "command", lambda name: failing)
     assert refused("train") == "stylex: first second\n"
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
-    assert refused("train") == (
-        "stylex: stopped; the same command goes on from the last checkpoint\n"
-    )
-    assert refused("search") == "stylex: stopped\n"
+    goes_on = "stylex: stopped; the same command goes on where it stood\n"
+    assert refused("train") == refused("search") == goes_on
+    assert refused("explain") == "stylex: stopped\n"

@@ -8,6 +8,7 @@ from stylex import attfind, explaining, stylespace
 from stylex.attfind import Search
 from stylex.data import ImageSet
 from stylex.explaining import add_sufficiency, explain, search, sufficiency
+from stylex.ledger import Ledger
 from stylex.metrics import interval, random_attributes
 from stylex.photos import to_bytes
 from stylex.runs import Run, read_json
@@ -178,8 +179,9 @@ def real(gain: float = 4.0):
 
 def test_search_is_attfind_from_images_to_attributes(photos):
     """The same as measuring by the definition, and selecting from that."""
-    model, done = real(), []
-    found = search(model, photos[:2], count=4, progress=done.append)
+    model, told, said = real(), [], []
+    ledger = Ledger(progress=lambda done, total: told.append((done, total)))
+    found = search(model, photos[:2], count=4, ledger=ledger, say=said.append)
     styles = model.styles(photos[:2])
     ends = stylespace.bounds(styles)
     j = model.layout.searched
@@ -197,7 +199,8 @@ def test_search_is_attfind_from_images_to_attributes(photos):
             theirs.layer,
         )
         assert ours.effect == pytest.approx(theirs.effect, abs=1e-4)
-    assert done == [1, 2]
+    assert told[-1] == (4 * j, 4 * j)
+    assert said[0].startswith(f"exact ({4 * j:,} moves are no more than 250,000): {4 * j:,} eval")
     assert found.made["images"] == 2
     assert found.made["seconds"] >= 0
     assert {"date", "machine", "left_out"} <= set(found.made)

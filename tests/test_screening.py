@@ -6,16 +6,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sweep import classify_as, drawn, few, some_styles
+from test_sweep import Clock, classify_as, drawn, few, some_styles
 
 from stylex import screening
 from stylex.attfind import Search, find
+from stylex.ledger import Ledger
 from stylex.screening import quick
 from stylex.sweep import measure
 
 
-class Both:
-    """One problem searched twice."""
+class Problem:
+    """A small generator, styles around one of its images, and what is asked."""
 
     def __init__(self, seed: int, *, size: float, classes: int = 2, images: int = 4, **asked):
         self.synthesis, self.classify = drawn(seed, width=0.125), classify_as(classes, seed)
@@ -37,9 +38,17 @@ class Both:
         )
         self.given = (self.synthesis, self.classify, self.styles, self.ends)
         targets = [k for k in range(classes) if k != asked.get("source")]
+        self.asked = {"targets": targets, **asked}
+
+
+class Both(Problem):
+    """One problem searched twice."""
+
+    def __init__(self, seed: int, **options):
+        super().__init__(seed, **options)
         self.effects, self.logits = measure(*self.given)
         self.exact = self.finish(self.effects, self.logits)
-        self.quick = quick(*self.given, finish=self.finish, targets=targets, **asked)
+        self.quick = quick(*self.given, finish=self.finish, **self.asked)
 
 
 def moves(found: Search) -> list[tuple[int, int, int]]:
@@ -113,3 +122,19 @@ def test_the_audit_finds_what_was_hidden():
     assert said["hidden"] >= 1
     assert "would have beaten" in said["says"]
     assert "At 95 %" not in said["says"]
+
+
+@pytest.mark.parametrize(("seed", "rule"), [(3, "cumulative"), (5, "share")])
+def test_the_cost_is_foretold(seed, rule, monkeypatch):
+    """Seconds and evaluations within 30 % of what is then spent, over more images than sampled."""
+    asked = {"rule": rule, "count": 4, "threshold": 0.05}
+    problem, clock = Problem(seed, size=0.1, images=20, **asked), Clock()
+    monkeypatch.setattr(screening.time, "perf_counter", clock)
+    told: list[tuple[int, int]] = []
+    ledger = Ledger(progress=lambda *now: told.append(now))
+    with clock.counter:
+        evaluations, seconds = screening.expect(*problem.given, source=None, **problem.asked)
+        began = clock()
+        quick(*problem.given, finish=problem.finish, ledger=ledger, **problem.asked)
+    assert seconds == pytest.approx(clock() - began, rel=0.3)
+    assert evaluations == pytest.approx(told[-1][0], rel=0.3)

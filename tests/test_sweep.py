@@ -4,13 +4,17 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stylex import sweep
 from stylex.attfind import one_by_one
-from stylex.folding import goals_of
+from stylex.classifier import Classifier
+from stylex.folding import goals_of, without_norms
+from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.stylespace import bounds, shift
-from stylex.sweep import foretell, measure
+from stylex.sweep import batch_within, foretell, measure
 
 # each example draws a few hundred images: a failing one is not shrunk
 few = settings(max_examples=3, phases=[Phase.generate])
@@ -154,22 +158,22 @@ def test_the_shared_part_is_drawn_once():
 
     with FlopCounterMode(display=False) as plain:
         one_by_one(score, styles, ends, coordinates=synthesis.layout.searched)
+    base = score(styles)
     with FlopCounterMode(display=False) as ours:
-        measure(synthesis, classify, styles, ends)
+        measure(synthesis, classify, styles, ends, base=base)
     assert ours.get_total_flops() < 0.85 * plain.get_total_flops()
 
 
-def test_only_the_wanted_moves_are_made():
-    """The others' effects are 0, and the wanted ones are the same numbers."""
+def test_only_the_wanted_coordinates_are_moved():
+    """The same numbers as among all, in the order of the coordinates."""
     synthesis, classify = drawn(11), classify_as(2, 11)
     styles = some_styles(synthesis, 2, 11)
     ends = torch.stack([styles.amin(0) - 1, styles.amax(0) + 1])
-    every, _ = measure(synthesis, classify, styles, ends)
-    wanted = torch.rand(synthesis.layout.searched, 2) < 0.1
-    some, _ = measure(synthesis, classify, styles, ends, wanted=wanted)
+    every, base = measure(synthesis, classify, styles, ends)
+    wanted = (torch.rand(synthesis.layout.searched) < 0.1).nonzero().flatten()
+    some, _ = measure(synthesis, classify, styles, ends, coordinates=wanted, base=base)
     scale = every.abs().max()
-    torch.testing.assert_close(some[:, wanted], every[:, wanted], rtol=0, atol=1e-5 * scale)
-    assert (some[:, ~wanted] == 0).all()
+    torch.testing.assert_close(some, every[:, wanted], rtol=0, atol=1e-5 * scale)
 
 
 def test_a_function_that_is_not_the_same_twice_is_refused():
@@ -222,12 +226,51 @@ def test_what_is_linear_is_foretold_exactly():
     torch.testing.assert_close(told[:, last], effects[:, last], rtol=1e-6, atol=1e-12)
 
 
-def test_progress_counts_images():
-    """After each image, how many are done."""
+def test_progress_counts_evaluations():
+    """Two for each coordinate, of how many."""
     synthesis, classify = drawn(9), classify_as(2, 9)
     styles, done = some_styles(synthesis, 3, 9), []
-    measure(synthesis, classify, styles, bounds(styles), progress=done.append)
-    assert done == [1, 2, 3]
+    ledger = Ledger(progress=lambda *now: done.append(now))
+    measure(synthesis, classify, styles, bounds(styles), ledger=ledger)
+    total = 3 * 2 * synthesis.layout.searched
+    assert done == sorted(done)
+    assert done[-1] == (total, total)
+    assert len(done) >= 9
+
+
+def test_the_batch_fits_the_memory():
+    """More memory, more moves at once, up to 64; never fewer than both directions of one."""
+    synthesis, classify = drawn(10), classify_as(2, 10)
+    row = some_styles(synthesis, 1, 10)
+    sizes = [batch_within(2.0**e, synthesis, classify, row) for e in (10, 20, 21, 22, 40)]
+    assert (sizes[0], sizes[-1]) == (2, 64)
+    assert sizes == sorted(sizes)
+    assert sizes[2] == pytest.approx(2 * sizes[1], abs=2)
+
+
+class Clock:
+    """Time that passes only in convolutions."""
+
+    def __init__(self):
+        self.counter = FlopCounterMode(display=False)
+
+    def __call__(self) -> float:
+        """Seconds since it began to run."""
+        return self.counter.get_total_flops() / 1e9
+
+
+def test_the_cost_is_foretold_from_a_few_moves(monkeypatch):
+    """Within 10 % of what all moves of all images then take, of convolutions."""
+    synthesis, classify, clock = drawn(14), classify_as(2, 14), Clock()
+    styles = some_styles(synthesis, 2, 14)
+    ends = torch.stack([styles.amin(0) - 1, styles.amax(0) + 1])
+    monkeypatch.setattr(sweep.time, "perf_counter", clock)
+    with clock.counter:
+        fold, each = sweep.pace(synthesis, classify, styles[:1], batch=8)
+        began = clock()
+        measure(synthesis, classify, styles, ends, batch=8)
+    assert each.shape == (synthesis.layout.searched,)
+    assert 2 * (fold + 2 * float(each.sum())) == pytest.approx(clock() - began, rel=0.1)
 
 
 def test_result_is_an_ordinary_tensor():
@@ -249,3 +292,38 @@ def test_goals_are_those_of_shift(seed, strength):
     goals = goals_of(row, ends, strength, 6)
     expected = [[shift(row, j, d, ends, strength)[0, j] for d in (0, 1)] for j in range(6)]
     assert torch.equal(goals, torch.tensor(expected))
+
+
+class Normed(nn.Module):
+    """Convolutions with batch norms that have seen something."""
+
+    def __init__(self, steps: int = 1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.norm.running_mean.normal_()
+        self.norm.running_var.uniform_(0.5, 2)
+        self.steps = steps
+
+    def forward(self, images):
+        """Logits."""
+        steps = self.steps if self.steps == 1 else int(images.mean() * 0) + 1  # is not traced
+        for _ in range(steps):
+            features = self.norm(self.conv(images)).relu()
+        return self.last(features.mean((2, 3)))
+
+
+def test_batch_norms_are_folded_where_they_can_be_traced():
+    """The same logits without any; a classifier that cannot be traced is left as it is."""
+    images = torch.rand(5, 3, 32, 32) * 2 - 1
+    classifier = Classifier(Normed(), ("no", "yes"), size=32)
+    folded = without_norms(classifier, images[:2])
+    assert not [m for m in folded.modules() if isinstance(m, nn.BatchNorm2d)]
+    torch.testing.assert_close(folded(images), classifier(images), rtol=1e-5, atol=1e-6)
+    assert [m for m in classifier.modules() if isinstance(m, nn.BatchNorm2d)], "untouched"
+    stubborn = Classifier(Normed(steps=2), ("no", "yes"), size=32)
+    assert without_norms(stubborn, images[:2]) is stubborn
+    plain = Classifier(
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2)), ("no", "yes"), size=32
+    )
+    assert without_norms(plain, images[:2]) is plain

@@ -31,6 +31,7 @@ SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
     "directory that train-classifier wrote."
 )
+ENDED = "a process of this job ended; the same command goes on, with any number of processes"
 CLASSES = "only for a TorchScript file: its classes, in the order of the logits."
 
 
@@ -49,8 +50,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last checkpoint"
-        sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo"))))
+        goes_on = "; the same command goes on where it stood"
+        sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo", "search"))))
 
 
 def overview() -> str:
@@ -145,6 +146,7 @@ def search(
     mode: Literal["auto", "exact", "fast"] = "auto",
     reuse: bool = False,
     unnoticed: bool = False,
+    memory: str = "2GB",
     classifier: str | None = None,
 ) -> None:
     """Find and rank the style coordinates that move the decision, and picture them.
@@ -166,17 +168,23 @@ def search(
             data and images that it was given.
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
             filter).
+        memory: most memory for each process; a larger table of effects stays in a file.
         classifier: needed only where the run could not keep it: file.py:function.
     """
     from rich.console import Console
 
-    from stylex import explaining, showing
+    from stylex import explaining, parallel, showing
     from stylex.data import read_images
+    from stylex.ledger import Ledger
     from stylex.looking import spread
+    from stylex.runs import Run
 
     if images < 2:
         raise ValueError(f"images is {images}; wanted two or more to search on, raise it")
-    console, model = Console(highlight=False), _load(run, classifier)
+    parts, fabric = Run.open(run).searching, parallel.start(device="cpu", precision="fp32")
+    first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
+    ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
+    console, model = Console(highlight=False, quiet=not first), _load(run, classifier)
     splits, why = _splits(model, run)
     if data is None and why:
         raise ValueError(why)
@@ -190,22 +198,23 @@ def search(
     if reuse:
         found = _again(run, model, len(rows), strength, **options)
     else:
+        parallel.end_when_told(fabric, f"stylex: {ENDED}", parts)
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
-        with showing.progress_bar("searching", len(rows), console) as progress:
-            found = explaining.search(
-                model,
-                photos.batch(rows),
-                strength=strength,
-                mode=mode,
-                progress=progress,
-                **options,
-            )
+        with showing.progress_bar("searching", console) as progress:
+            ledger.progress = progress
+            how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
+            found = explaining.search(model, photos.batch(rows), **options, **how)
+        parallel.wait(fabric)
+    if not first:
+        return
     if unnoticed:
         found = explaining.unnoticed(model, found, **options)
     found.save(run)
+    if not reuse:
+        ledger.remove()
     showing.illustrate(model, found, [photos.names[i] for i in rows.tolist()], run)
     explaining.add_sufficiency(model, splits.get("test"), found, run, why=why)
-    console.print(_table(found))
+    console.print(showing.as_table(found))
     missing = [f"sufficiency was not measured: {why}"] if why else []
     missing += [found.made["certificate"]["says"]] if "certificate" in found.made else []
     for says in showing.not_found(found, target) + missing:
@@ -379,18 +388,6 @@ def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:
     if splits["train"].hash != about["data"]["hash"]:
         return {}, f"{source} has changed since {run} was trained; give new images by --data"
     return splits, ""
-
-
-def _table(found: "Search") -> Any:
-    from rich.table import Table
-
-    table = Table("towards", "rank", "coordinate", "direction", "at", "effect", "images changed")
-    for target, name in enumerate(found.classes):
-        for rank, a in enumerate(found.towards(target), start=1):
-            way = "high" if a.direction else "low"
-            at, effect = f"{a.resolution} px", f"{a.effect:+.2f} logits"
-            table.add_row(name, str(rank), str(a.coordinate), way, at, effect, f"{a.share:.0%}")
-    return table
 
 
 def _refuse(says: str) -> int:

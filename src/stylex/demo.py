@@ -16,6 +16,7 @@ from stylex import explaining, showing
 from stylex.attfind import Search
 from stylex.data import ImageSet, read_splits
 from stylex.edits import moved
+from stylex.ledger import Ledger
 from stylex.looking import spread
 from stylex.model import StylEx
 from stylex.planting import SEARCHED, draw_images, small_classifier
@@ -80,9 +81,11 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -
 def search(model: StylEx, photos: ImageSet, files: Run, console: Console) -> Search:
     """AttFind on some of the search images, saved and pictured."""
     rows = spread(len(photos), SEARCHED)
-    with showing.progress_bar("searching", len(rows), console) as progress:
-        found = explaining.search(model, photos.batch(rows), progress=progress)
+    with showing.progress_bar("searching", console) as progress:
+        ledger = Ledger(files.searching, progress=progress)
+        found = explaining.search(model, photos.batch(rows), ledger=ledger)
     found.save(files.path)
+    ledger.remove()
     showing.illustrate(model, found, [photos.names[i] for i in rows.tolist()], files.path)
     for says in showing.not_found(found):
         console.print(says)

@@ -19,10 +19,12 @@ from stylex import metrics, runs, stylespace, sweep
 from stylex.attfind import Search, class_index, find, find_again
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
+from stylex.folding import without_norms
+from stylex.ledger import Ledger, key_of
 from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
-from stylex.screening import quick
-from stylex.selection import CHANGED, Rule, stable
+from stylex.screening import expect, quick
+from stylex.selection import CHANGED, Rule, stable, threshold_of
 from stylex.shapes import Images
 from stylex.stylespace import shift, shift_all
 
@@ -82,7 +84,8 @@ def search(
     threshold: float | None = None,
     rule: Rule = "cumulative",
     mode: Mode = "auto",
-    progress: Callable[[int], None] | None = None,
+    ledger: Ledger | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Search:
     """AttFind over images that were not trained on (method.md 4).
 
@@ -99,7 +102,9 @@ def search(
             the images that a move changes).
         mode: "exact" measures every move of every image; "fast" foretells all by a backward pass
             and measures what may be chosen (`screening`); "auto" is exact up to 250,000 moves.
-        progress: called with the number of images done.
+        ledger: where finished parts are kept until the search is whole, and by how many processes;
+            it also knows the memory to keep within and whom to tell of the progress.
+        say: called with the mode and what it will cost, before it starts.
 
     Raises:
         ValueError: images of another size or fewer than two, an unknown class, or no count.
@@ -109,10 +114,16 @@ def search(
         raise ValueError(
             f"{len(images)} images came, a coordinate has a range only over two or more; give more"
         )
-    began = time.monotonic()
-    styles = in_batches(model.styles, images.to(model.mean_p.device))
+    began, ledger, net = time.monotonic(), ledger or Ledger(), model.generator.synthesis
+    photos = images.to(model.mean_p.device)
+    about = f"{runs.stylex_version()} {model.classifier.hash} {strength} {ledger.memory}"
+    ledger.bind(key_of(about, [*model.own_state().values(), images]))
+    styles = ledger.once("styles", partial(in_batches, model.styles, photos)).to(photos.device)
     bounds = stylespace.bounds(styles)
-    asked = {"source": source, "count": count, "threshold": threshold, "rule": rule}
+    level = threshold_of(threshold, len(model.classes))
+    origin = None if source is None else class_index(model.classes, source)
+    sought = _sought(model.classes, target, origin)
+    asked = {"source": origin, "count": count, "threshold": level, "rule": rule}
     finish = partial(
         find,
         layout=model.layout,
@@ -123,14 +134,22 @@ def search(
         strength=strength,
         **asked,
     )
-    given = (model.generator.synthesis, model.classifier, styles, bounds)
-    many = 2 * model.layout.searched * len(images) > MANY
-    if mode == "fast" or (mode == "auto" and many):
-        sought = _sought(model.classes, target, source)
-        options = {"strength": strength, "progress": progress, **asked}
-        found = quick(*given, finish=finish, targets=sought, **options)
+    classify = without_norms(model.classifier, photos[:2])
+    fitting = partial(sweep.batch_within, ledger.memory / 4, net, classify, styles[:1])
+    batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
+    given, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
+    moves = 2 * model.layout.searched * len(images)
+    fast = mode == "fast" or (mode == "auto" and moves > MANY)
+    if fast:
+        options |= {"targets": sought, **asked}
+    if say and ledger.rank == 0:
+        reason = f"{moves:,} moves are {'more' if fast else 'no more'} than {MANY:,}"
+        reason = reason if mode == "auto" else "as asked"
+        say(f"{'fast' if fast else 'exact'} ({reason}): {_cost(given, ledger, fast, **options)}")
+    if fast:
+        found = quick(*given, finish=finish, ledger=ledger, **options)
     else:
-        found = finish(*sweep.measure(*given, strength=strength, progress=progress))
+        found = finish(*sweep.measure(*given, ledger=ledger, **options))
     made = {
         "mode": "fast" if "certificate" in found.made else "exact",
         "date": runs.now(),
@@ -140,11 +159,29 @@ def search(
     return replace(found, made=found.made | made)
 
 
-def _sought(
-    classes: Sequence[str], target: str | int | None, source: str | int | None
-) -> list[int]:
+def _cost(given: tuple[Any, ...], ledger: Ledger, fast: bool, **options: Any) -> str:
+    """Evaluations and time that are left, from a few timed moves; the ledger is told, too."""
+    if fast:
+        ledger.expected, seconds = expect(*given, **options)
+        return f"about {ledger.expected:,.0f} evaluations, {_long(seconds / ledger.ranks)}"
+    synthesis, classify, styles, _ = given
+    fold, each = sweep.pace(synthesis, classify, styles[:1], batch=options["batch"])
+    left = 1 - ledger.stands("exact", (len(styles), len(each)))
+    seconds = len(styles) * left * (fold + 2 * float(each.sum())) / ledger.ranks
+    earlier = f", {1 - left:.0%} of them done by an earlier start" if left < 1 else ""
+    return f"{2 * len(styles) * len(each):,} evaluations{earlier}, {_long(seconds)}"
+
+
+def _long(seconds: float) -> str:
+    """A time that somebody waits."""
+    if seconds < 100:
+        return f"about {seconds:.0f} seconds"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} minutes" if minutes < 100 else f"about {minutes / 60:.1f} hours"
+
+
+def _sought(classes: Sequence[str], target: str | int | None, origin: int | None) -> list[int]:
     """Classes whose effects a search needs; of two classes both, for they share one list."""
-    origin = None if source is None else class_index(classes, source)
     if target is None or (len(classes) == 2 and origin is None):
         return [k for k in range(len(classes)) if k != origin]
     return [class_index(classes, target)]

@@ -11,14 +11,17 @@ sum by one convolution of one channel, which both directions share:
 Only `predict` approximates: it takes that change whole, and the rest of the way to first order.
 """
 
+import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn.grad import conv2d_weight
 
+from stylex.classifier import Classifier
 from stylex.networks import StyledConv, Synthesis
 from stylex.ops import SQRT2, ModulatedConv, upsample
 from stylex.shapes import Images, Logits, Styles
@@ -206,3 +209,24 @@ def goals_of(row: Styles, bounds: Tensor, strength: float, searched: int) -> Flo
     """Where each searched coordinate is moved to in both directions, as `stylespace.shift`."""
     here = row[0, :searched, None]
     return here + strength * (bounds[:, :searched].T - here)
+
+
+@torch.no_grad()
+def without_norms(classifier: Classifier, images: Images) -> Classifier:
+    """The classifier with batch norms folded into the convolutions before them.
+
+    Where there are none, where they cannot be traced or where the logits of these images would be
+    others, it is the classifier itself.
+    """
+    model = classifier.model
+    norms = any(isinstance(module, nn.BatchNorm2d) for module in classifier.modules())
+    if not (norms and isinstance(model, nn.Module)):
+        return classifier
+    try:
+        twin = copy.deepcopy(classifier)
+        twin.model = fuse(model)
+        logits, same = classifier(images), twin(images)
+    except Exception:  # a model of the user's: whatever it does not bear, it is left alone
+        return classifier
+    close = (same - logits).abs().max() <= 1e-4 * logits.abs().max()
+    return twin if close else classifier

@@ -7,8 +7,11 @@ and path length (method.md, trap 8). Gradients are averaged here instead.
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -129,6 +132,27 @@ def _all_there() -> Iterator[None]:
     except RuntimeError as error:  # the only kind that gloo and NCCL raise
         says = str(error).splitlines()[0]
         raise ConnectionError(
-            f"another process of this training has ended ({says}); see what it said, and begin "
-            "them all again: they go on from the last checkpoint"
+            f"another process of this job has ended ({says}); see what it said, and begin "
+            "them all again: they go on from what was saved"
         ) from None
+
+
+def end_when_told(fabric: Fabric, says: str, place: Path) -> None:
+    """Say so once and end where torchrun tells to: it tells all ranks when one of them has died.
+
+    Args:
+        fabric: of this job; nothing changes on one rank.
+        says: one line for the user.
+        place: a directory of all ranks: who leaves the mark of this launch there speaks.
+    """
+
+    def end(*_: object) -> None:
+        try:
+            (place / f"ended-{os.getppid()}").touch(exist_ok=False)
+        except OSError:
+            sys.exit(1)
+        sys.exit(says)
+
+    if fabric.world_size > 1:
+        place.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, end)

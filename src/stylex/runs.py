@@ -33,6 +33,7 @@ class Run:
         self.judges = self.path / "judges"  # the oracle panel, trained on half B
         self.search = self.path / "search.json"
         self.search_tensors = self.path / "search.safetensors"
+        self.searching = self.path / "searching"  # finished parts, until the search is written
         self.metrics = self.path / "metrics.json"
         self.attributes = self.path / "attributes"  # one folder per attribute: pictures and JSON
         self.explanations = self.path / "explanations"  # one folder per explained image

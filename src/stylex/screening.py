@@ -8,6 +8,7 @@ some of it, drawn at random, is measured at the end to see what that may have hi
 certificate).
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,11 +20,13 @@ from torch import Tensor
 from stylex import sweep
 from stylex.attfind import Search
 from stylex.folding import Classify
+from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.selection import CHANGED, Rule, considered, stable, threshold_of
 from stylex.shapes import Bounds, Effects, Logits, Styles
 
 AHEAD = 32  # moves that must be measured before one of them is chosen
+SAMPLED = 16  # images that are foretold to say beforehand how long it will take
 AUDITED = 32  # coordinates never measured that are, at the end
 DOUBT = 0.7  # correlation of foretold and measured under which the look-ahead widens
 
@@ -38,6 +41,7 @@ class Screen:
         effects: the same, exact where `exact` says so.
         exact: which coordinates were measured, in both directions.
         ahead: how many of the best moves must be measured before one is chosen.
+        options: `base`, `batch` and `ledger` of `sweep.measure`.
     """
 
     synthesis: Synthesis
@@ -48,7 +52,8 @@ class Screen:
     foretold: Effects
     effects: Effects
     exact: Bool[Tensor, " j"]
-    ahead: int = 32
+    ahead: int = AHEAD
+    options: dict[str, Any] = field(default_factory=dict)
     widened: bool = field(default=False, init=False)
 
     def measure(self, coordinates: Bool[Tensor, " j"]) -> None:
@@ -56,15 +61,15 @@ class Screen:
         new = coordinates & ~self.exact
         if not new.any():
             return
-        effects, _ = sweep.measure(
+        self.effects[:, new], _ = sweep.measure(
             self.synthesis,
             self.classify,
             self.styles,
             self.bounds,
             strength=self.strength,
-            wanted=new[:, None].expand(-1, 2),
+            coordinates=new.nonzero().flatten(),
+            **self.options,
         )
-        self.effects[:, new] = effects[:, new]
         self.exact |= new
 
     def correlation(self, target: int) -> float:
@@ -102,6 +107,17 @@ class Screen:
         self.ahead, self.widened = min(2 * self.ahead, 2 * len(self.exact)), True
 
 
+class Rehearsal(Screen):
+    """The same with predictions taken for the truth: how much would be measured?"""
+
+    folds = 0
+
+    def measure(self, coordinates: Bool[Tensor, " j"]) -> None:
+        """Only note that these would be measured."""
+        self.folds += int((coordinates & ~self.exact).any())
+        self.exact |= coordinates
+
+
 def quick(
     synthesis: Synthesis,
     classify: Classify,
@@ -110,42 +126,37 @@ def quick(
     *,
     finish: Callable[[Effects, Logits], Search],
     targets: list[int],
-    source: int | str | None = None,
+    source: int | None = None,
     count: int = 10,
     threshold: float | None = None,
     rule: Rule = "cumulative",
     strength: float = 1.0,
-    progress: Callable[[int], None] | None = None,
+    batch: int = sweep.MOST,
+    ledger: Ledger | None = None,
 ) -> Search:
     """A search whose effects are exact wherever its selection looks.
 
     Args:
-        synthesis, classify, styles, bounds, strength: as for `sweep.measure`.
+        synthesis, classify, styles, bounds, strength, batch, ledger: as for `sweep.measure`.
         finish: from effects and logits to a search: `attfind.find` with all its options.
         targets: classes for which attributes are sought.
         source, count, threshold, rule: of the selection, as `finish` has them.
-        progress: called with the number of images foretold.
 
     Returns:
         The search; `made["certificate"]` says what is sure, `made["measured"]` lists the
         coordinates whose effects are exact. The others' are foretold.
     """
-    with torch.no_grad():
-        logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in styles.split(1)])
-    given = {"strength": strength, "progress": progress}
+    given = {"strength": strength, "ledger": ledger}
+    logits = sweep.base_logits(synthesis, classify, styles, bounds, **given)
     some = sweep.foretell(synthesis, classify, styles, bounds, targets=targets, **given)
     foretold = some.new_zeros(*some.shape[:3], logits.shape[1])
     foretold[..., targets] = some
     exact = torch.zeros(foretold.shape[1], dtype=torch.bool, device=styles.device)
-    screen = Screen(
-        synthesis, classify, styles, bounds, strength, foretold, foretold.clone(), exact, AHEAD
-    )
-    origin = finish(foretold, logits).source
+    rest = (strength, foretold, foretold.clone(), exact)
+    screen = Screen(synthesis, classify, styles, bounds, *rest, ahead=AHEAD)
+    screen.options = {"base": logits, "batch": batch, "ledger": ledger}
     choice = {"count": count, "threshold": threshold_of(threshold, logits.shape[1]), "rule": rule}
-    least = {}
-    for target in targets:
-        rows = considered(logits, target=target, source=origin) & stable(foretold)
-        least[target] = _choose(screen, rows, target, **choice)
+    least = look_ahead(screen, logits, targets, source, **choice)
     found = finish(screen.effects, logits)
     while not exact[its := sorted({a.coordinate for a in found.attributes})].all():
         more = torch.zeros_like(exact)
@@ -153,10 +164,66 @@ def quick(
         screen.measure(more)
         found = finish(screen.effects, logits)
     made = {
-        "certificate": certificate(screen, logits, least, source=origin),
+        "certificate": certificate(screen, logits, least, source=source),
         "measured": exact.nonzero().flatten().tolist(),
     }
     return replace(found, effects=screen.effects, made=found.made | made)
+
+
+def expect(
+    synthesis: Synthesis,
+    classify: Classify,
+    styles: Styles,
+    bounds: Bounds,
+    *,
+    targets: list[int],
+    source: int | None,
+    strength: float = 1.0,
+    batch: int = sweep.MOST,
+    **choice: Any,
+) -> tuple[int, float]:
+    """What `quick` will cost, from some of the images and a few timed moves.
+
+    Args:
+        synthesis, classify, styles, bounds, targets, strength, batch: as for `quick`.
+        source, choice: of the selection: `count`, `threshold` and `rule`.
+
+    Returns:
+        Evaluations and seconds.
+    """
+    some = styles[:: -(-len(styles) // SAMPLED)]
+    fold, each = sweep.pace(synthesis, classify, some[:1], batch=batch)
+    with torch.no_grad():
+        logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in some.split(1)])
+    given = {"targets": targets, "strength": strength}
+    sweep.foretell(synthesis, classify, some[:1], bounds, **given)  # only warms up
+    began = time.perf_counter()
+    told = sweep.foretell(synthesis, classify, some, bounds, **given)
+    tell = (time.perf_counter() - began) / len(some)
+    foretold = told.new_zeros(*told.shape[:3], logits.shape[1])
+    foretold[..., targets] = told
+    exact = torch.zeros(foretold.shape[1], dtype=torch.bool, device=styles.device)
+    rest = (strength, foretold, foretold, exact)
+    screen = Rehearsal(synthesis, classify, some, bounds, *rest, ahead=AHEAD)
+    look_ahead(screen, logits, targets, source, **choice)
+    audited = min(AUDITED, int((~exact).sum()))
+    moves = 2 * (int(exact.sum()) + audited)
+    seconds = 2 * float(each[exact.cpu()].sum() + audited * each.mean())
+    seconds += (
+        tell + (1 + screen.folds + bool(audited)) * fold
+    )  # the reconstructions are drawn, too
+    return len(styles) * (sweep.passes(targets) + moves), len(styles) * seconds
+
+
+def look_ahead(
+    screen: Screen, logits: Logits, targets: list[int], source: int | None, **choice: Any
+) -> dict[int, float]:
+    """Measure whatever may be chosen; for each target the mean effect of the last one chosen."""
+    least = {}
+    for target in targets:
+        rows = considered(logits, target=target, source=source) & stable(screen.foretold)
+        least[target] = _choose(screen, rows, target, **choice)
+    return least
 
 
 def _choose(
@@ -177,12 +244,12 @@ def _choose(
             break
 
         def means(active: Tensor = active) -> Tensor:
-            rises = screen.effects[rows][active][..., target].clamp(min=0)
+            rises = screen.effects[..., target][rows][active].clamp(min=0)
             score = (rises > CHANGED).double() if rule == "share" else rises.double()
             return score.mean(0).masked_fill(taken, -1.0)
 
         coordinate, direction = divmod(screen.best(means, target), 2)
-        rises = screen.effects[rows][:, coordinate, direction, target].clamp(min=0)
+        rises = screen.effects[rows, coordinate, direction, target].clamp(min=0)
         if not rises[active].mean() > 0:
             break
         last = float(rises.mean())

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from torch import Tensor
 
 from stylex import pictures, runs
@@ -159,19 +160,35 @@ def _why_none(found: Search, target: int) -> str:
     return f"no search image is decided as {source}"
 
 
+def as_table(found: Search) -> Table:
+    """What a search found, for a terminal."""
+    table = Table("towards", "rank", "coordinate", "direction", "at", "effect", "images changed")
+    for target, name in enumerate(found.classes):
+        for rank, a in enumerate(found.towards(target), start=1):
+            way = "high" if a.direction else "low"
+            at, effect = f"{a.resolution} px", f"{a.effect:+.2f} logits"
+            table.add_row(name, str(rank), str(a.coordinate), way, at, effect, f"{a.share:.0%}")
+    return table
+
+
 @contextmanager
-def progress_bar(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left; its callback takes how many images are done."""
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left; its callback takes the evaluations done and to do."""
     columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    began = time.monotonic()
+    first: tuple[float, int] | None = (
+        None  # an earlier start's evaluations are not this one's speed
+    )
     with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
-        task = bar.add_task(what, total=total, rate="")
+        task = bar.add_task(what, total=None, rate="")
 
-        def done(images: int) -> None:
-            rate = images / (time.monotonic() - began)
-            bar.update(task, completed=images, rate=f"{images}/{total}, {rate:.1f} images/s")
+        def tell(done: int, total: int) -> None:
+            nonlocal first
+            began, before = first = first or (time.monotonic(), done)
+            rate = (done - before) / max(time.monotonic() - began, 1e-9)
+            says = f"{done:,} of {total:,}, {rate:,.0f} evaluations/s"
+            bar.update(task, completed=done, total=total, rate=says)
 
-        yield done
+        yield tell
 
 
 def write_explanation(

@@ -4,18 +4,23 @@ The order is image, layer, coordinates. One image's styles are folded into plain
 (`folding`); only the layers from the touched one on are drawn again.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylex.folding import Classify, Folded, goals_of, predict
+from stylex.ledger import Ledger, key_of
 from stylex.networks import Synthesis
 from stylex.shapes import Bounds, Effects, Logits, Styles
 
 CHECKED = 4  # moves of the first image that are computed again the slow way
 ROUNDING = 1e-3  # of the logits' scale: fp32 differs by 1e-6, a wrong fold by far more
+MOST, ALIVE = 64, 6  # moves drawn at once; tensors as large as the largest that live at once
 
 
 @torch.no_grad()
@@ -26,11 +31,12 @@ def measure(
     bounds: Bounds,
     *,
     strength: float = 1.0,
-    batch: int = 64,
-    wanted: Bool[Tensor, "j 2"] | None = None,
-    progress: Callable[[int], None] | None = None,
+    batch: int = MOST,
+    coordinates: Int64[Tensor, " j"] | None = None,
+    base: Logits | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[Effects, Logits]:
-    """Effects of every searched coordinate in both directions (method.md 4.1).
+    """Effects of searched coordinates in both directions (method.md 4.1).
 
     Args:
         synthesis: draws styles with fixed noise.
@@ -39,8 +45,9 @@ def measure(
         bounds: `[2, s]` their range.
         strength: 1 lands on the bound.
         batch: moves drawn at once, two or more; the numbers do not depend on it.
-        wanted: only these moves; the others' effects are 0.
-        progress: called with the number of images done.
+        coordinates: only these, ascending; every searched one by default.
+        base: what `base_logits` gave, where it is known.
+        ledger: keeps what is done and shares it over processes.
 
     Returns:
         Effects `[n, j, 2, k]` in logits and base logits `[n, k]` of the reconstructions.
@@ -48,30 +55,54 @@ def measure(
     Raises:
         ValueError: a few moves, computed again without folding, came out otherwise.
     """
-    widths = synthesis.layout.widths
-    searched = sum(widths)
-    base = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in styles.split(1)])
-    effects = base.new_zeros(len(styles), searched, 2, base.shape[1])
-    for n, row in enumerate(styles.split(1)):
-        folded, goals = Folded(synthesis, row), goals_of(row, bounds, strength, searched)
-        moves = goals != row[0, :searched, None]
-        moves = moves if wanted is None else moves & wanted
-        first = 0
-        for layer, width in enumerate(widths):
-            its = moves[first : first + width].any(1).nonzero().flatten()
-            for part in its.split(max(1, batch // 2)):
-                if not len(part):
-                    continue
-                where = moves[first + part].flatten().nonzero().flatten()
-                images = folded.draw(layer, part, goals[first + part], where)
-                logits = classify(images.clamp(-1, 1))
-                effects[n, first + part[where // 2], where % 2] = logits - base[n]
-            first += width
-        if not n:
-            _check(synthesis, classify, row, effects[0], base[0], goals=goals, moves=moves)
-        if progress:
-            progress(n + 1)
-    return effects, base
+    given = (synthesis, classify, styles, bounds)
+    ledger = ledger or Ledger()
+    name = "exact" if coordinates is None else f"measured-{key_of('', [coordinates])[:16]}"
+    if coordinates is None:
+        coordinates = torch.arange(synthesis.layout.searched, device=styles.device)
+    logits = base_logits(*given, strength=strength, ledger=ledger) if base is None else base
+
+    @torch.no_grad()
+    def work(n: int, done: int) -> Iterator[Tensor]:
+        row = styles[n : n + 1]
+        folded = Folded(synthesis, row)
+        goals = goals_of(row, bounds, strength, synthesis.layout.searched)[coordinates]
+        moves = goals != row[0, coordinates, None]
+        for layer, its, part in _parts(synthesis.layout.widths, coordinates, moves, batch):
+            stop = int(part[-1]) + 1
+            if stop <= done:
+                continue
+            where = moves[part].flatten().nonzero().flatten()
+            images = folded.draw(layer, its, goals[part], where)
+            effects = logits.new_zeros(stop - done, 2, logits.shape[1])
+            effects[part[where // 2] - done, where % 2] = classify(images.clamp(-1, 1)) - logits[n]
+            yield effects
+            done = stop
+        if done < len(coordinates):
+            yield logits.new_zeros(len(coordinates) - done, 2, logits.shape[1])
+
+    shape = len(styles), len(coordinates), 2, logits.shape[1]
+    return ledger.fill(name, shape, work, like=logits, each=2.0), logits
+
+
+def _parts(
+    widths: tuple[int, ...],
+    coordinates: Int64[Tensor, " j"],
+    moves: Bool[Tensor, "j 2"],
+    batch: int,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Coordinates of one layer that move, a batch at a time.
+
+    Yields:
+        The layer, the coordinates within it, and their places among all that are measured.
+    """
+    first = 0
+    for layer, width in enumerate(widths):
+        here = (coordinates >= first) & (coordinates < first + width) & moves.any(1)
+        for part in here.nonzero().flatten().split(max(1, batch // 2)):
+            if len(part):
+                yield layer, coordinates[part] - first, part
+        first += width
 
 
 def foretell(
@@ -82,43 +113,132 @@ def foretell(
     *,
     targets: list[int],
     strength: float = 1.0,
-    progress: Callable[[int], None] | None = None,
+    ledger: Ledger | None = None,
 ) -> Effects:
     """Effects to first order `[n, j, 2, targets]`: a few passes an image instead of thousands."""
-    searched, rows = synthesis.layout.searched, []
-    for n, row in enumerate(styles.split(1)):
+    searched, name = synthesis.layout.searched, f"foretold-{key_of(str(targets))[:16]}"
+
+    def work(n: int, _done: int) -> Iterator[Tensor]:
+        row = styles[n : n + 1]
         with torch.no_grad():
             folded = Folded(synthesis, row)
-        goals = goals_of(row, bounds, strength, searched)
-        rows.append(predict(folded, classify, goals, targets))
-        if progress:
-            progress(n + 1)
-    return torch.stack(rows)
+        yield predict(folded, classify, goals_of(row, bounds, strength, searched), targets)
+
+    shape = len(styles), searched, 2, len(targets)
+    each = passes(targets) / searched
+    return (ledger or Ledger()).fill(name, shape, work, like=styles, each=each)
+
+
+def passes(targets: list[int]) -> int:
+    """What one image costs to foretell, as evaluations: a pass, and one back for each target."""
+    return 1 + 2 * len(targets)
+
+
+@torch.no_grad()
+def base_logits(
+    synthesis: Synthesis,
+    classify: Classify,
+    styles: Styles,
+    bounds: Bounds,
+    *,
+    strength: float = 1.0,
+    ledger: Ledger | None = None,
+) -> Logits:
+    """Logits `[n, k]` of the reconstructions, once a few moves of the first one were checked.
+
+    Raises:
+        ValueError: those moves, drawn without folding, come out otherwise.
+    """
+
+    def make() -> Logits:
+        base = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in styles.split(1)])
+        _check(synthesis, classify, styles[:1], bounds, strength)
+        return base
+
+    return (ledger or Ledger()).once("base", make).to(styles.device)
 
 
 def _check(
-    synthesis: Synthesis,
-    classify: Classify,
-    row: Tensor,
-    effects: Tensor,
-    base: Tensor,
-    *,
-    goals: Tensor,
-    moves: Tensor,
+    synthesis: Synthesis, classify: Classify, row: Styles, bounds: Bounds, strength: float
 ) -> None:
-    """A few moves of one image again, drawn from the start."""
-    some = moves.flatten().nonzero().flatten()
+    """A few moves of one image, folded and drawn from the start."""
+    folded = Folded(synthesis, row)
+    goals = goals_of(row, bounds, strength, synthesis.layout.searched)
     draw = torch.Generator().manual_seed(0)
-    some = some[torch.randperm(len(some), generator=draw)[:CHECKED].to(some.device)]
-    if not len(some):
-        return
-    moved = row.repeat(len(some), 1)
-    moved.scatter_(1, some[:, None] // 2, goals.flatten()[some, None])
-    again = classify(synthesis(moved).clamp(-1, 1)) - base
-    scale = base.abs().max() + again.abs().max()
-    wrong = (effects.flatten(0, 1)[some] - again).abs().max() / scale.clamp_min(1e-12)
+    some = torch.randperm(len(goals), generator=draw)[:CHECKED].sort()[0].to(row.device)
+    moves = torch.ones_like(goals, dtype=torch.bool)
+    parts = _parts(synthesis.layout.widths, some, moves[some], batch=2)
+    quick = torch.cat(
+        [
+            classify(folded.draw(layer, its, goals[some[part]]).clamp(-1, 1))
+            for layer, its, part in parts
+        ]
+    )
+    moved = row.repeat(len(quick), 1)
+    moved.scatter_(1, some.repeat_interleave(2)[:, None], goals[some].flatten()[:, None])
+    plain = classify(synthesis(moved).clamp(-1, 1))
+    wrong = (quick - plain).abs().max() / plain.abs().max().clamp_min(1e-12)
     if wrong > ROUNDING:
         raise ValueError(
             f"the quick search differs from the plain one by {wrong:.1e} of the logits' scale; the "
             "classifier or the generator is not the same function twice: make it deterministic"
         )
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many bytes an image takes at most in any result of operations on three images."""
+
+    bytes = 0.0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation and look at its result."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.shape[:1] == (3,):
+            self.bytes = max(self.bytes, result.nbytes / 3)
+        return result
+
+
+@torch.no_grad()
+def batch_within(memory: float, synthesis: Synthesis, classify: Classify, row: Styles) -> int:
+    """How many moves drawn at once fit into some bytes: two or more, at most 64.
+
+    Args:
+        memory: bytes for the tensors of one batch.
+        synthesis, classify: as for `measure`.
+        row: `[1, s]` any styles.
+    """
+    with Largest() as seen:
+        classify(synthesis(row.repeat(3, 1)).clamp(-1, 1))
+    return max(2, min(MOST, int(memory / (ALIVE * seen.bytes))) // 2 * 2)
+
+
+@torch.no_grad()
+def pace(
+    synthesis: Synthesis, classify: Classify, row: Styles, *, batch: int = MOST
+) -> tuple[float, Float[Tensor, " j"]]:
+    """Seconds to fold an image, and seconds that a move of each coordinate then takes.
+
+    A batch of every layer is drawn twice; the second time is taken.
+    """
+    folded, fold = _timed(lambda: Folded(synthesis, row))
+    each, first = [], 0
+    for layer, width in enumerate(synthesis.layout.widths):
+        its = torch.arange(min(width, max(1, batch // 2)), device=row.device)
+        goals = row[0, first + its, None].expand(-1, 2)
+        _, seconds = _timed(
+            lambda layer=layer, its=its, goals=goals: (
+                classify(folded.draw(layer, its, goals).clamp(-1, 1)).sum().item()
+            )  # a GPU is done when this number is here
+        )
+        each.append(torch.full((width,), seconds / (2 * len(its))))
+        first += width
+    return fold, torch.cat(each)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a second call gives, and its seconds."""
+    call()
+    began = time.perf_counter()
+    return call(), time.perf_counter() - began
