@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is chosen, so `stylex --help` answers
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ COMMANDS = {
     "explain": "what would have to change in one photo",
     "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
+    "study": "forms by which people judge what was found, and their scores",
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
@@ -43,7 +45,10 @@ def main() -> None:
     import tyro
 
     try:
-        tyro.cli(command(name), prog=f"stylex {name}", args=arguments)
+        chosen = command(name)
+        several = isinstance(chosen, dict)
+        parse: Any = tyro.extras.subcommand_cli_from_dict if several else tyro.cli
+        parse(chosen, prog=f"stylex {name}", args=arguments)
     except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
@@ -65,8 +70,8 @@ def overview() -> str:
     )
 
 
-def command(name: str) -> Callable[..., Any]:
-    """The function behind a command; importing torch happens here."""
+def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
+    """The function behind a command, or behind each of its own; importing torch happens here."""
     if name == "train":
         from stylex.training import train
 
@@ -75,14 +80,9 @@ def command(name: str) -> Callable[..., Any]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name == "demo":
-        from stylex.demo import demo
-
-        return demo
-    if name == "export":
-        from stylex.export import export
-
-        return export
+    if name in ("demo", "export", "study"):
+        module = import_module(f"stylex.{name}")
+        return module.COMMANDS if name == "study" else getattr(module, name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 
