@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
+HOMES = {"demo": "demo", "export": "export", "study": "study"}  # commands that are a module's own
 
 SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
@@ -80,9 +81,8 @@ def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name in ("demo", "export", "study"):
-        module = import_module(f"stylex.{name}")
-        return module.COMMANDS if name == "study" else getattr(module, name)
+    if name in HOMES:
+        return getattr(import_module(f"stylex.{HOMES[name]}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
-from stylex.page import Html, facts, join, percent, tag
+from stylex.page import Html, facts, join, note, percent, tag
 from stylex.runs import replacing
 from stylex.standing import marks
 
@@ -138,16 +138,14 @@ def verbal_item(name: str, pictures: Sequence[str]) -> Html:
     )
 
 
-def panel_item(
-    name: str, pictures: Sequence[str], *, title: str, attribute: Json, metrics: Json
-) -> Html:
+def panel_item(name: str, pictures: Sequence[str], attribute: Json, metrics: Json) -> Html:
     """All that is known of one attribute, then a verdict and its reason.
 
     Args:
         name: of the item.
         pictures: addresses of the examples.
-        title: of the attribute, with its class.
-        attribute: as in `search.json`, with the `probabilities` of each example before and after.
+        attribute: as in `search.json`, with a title, and the `probabilities` of each example
+            before and after.
         metrics: contents of `metrics.json`, for the trust gates.
     """
     chances = (f"{percent(a)} \N{RIGHTWARDS ARROW} {percent(b)}" for a, b in
@@ -160,15 +158,15 @@ def panel_item(
         "Mean effect": f"{attribute['effect']:+.2f} logits",
         "Changes": f"{percent(attribute['share'])} of the images",
         "Coordinate": f"{attribute['coordinate']}, layer {attribute['layer']}",
-        "Under the pictures": "probability of the class before and after",
     }
-    tried = marks(metrics, attribute) or tag("p", "Its trust gates were not asked.", class_="note")
+    tried = marks(metrics, attribute) or note("Its trust gates were not asked.")
     choices = [_verdict(name, verdict, says) for verdict, says in VERDICTS.items()]
     why = tag("textarea", name_=f"why-{name}", class_="words", rows=3, required="", maxlength=1000)
     return _item(
         name,
-        title,
+        attribute["title"],
         tag("div", *shown, class_="row"),
+        note("Below each: the classifier's probability of the class, before and after."),
         facts(known),
         tried,
         tag("div", *choices, role="radiogroup", aria_label="What is it?"),
@@ -187,7 +185,7 @@ def _item(name: str, question: str, *inside: Html) -> Html:
 
 
 def _pair(picture: str, title: str, *more: str) -> Html:
-    caption = tag("figcaption", ": ".join((title, *more)))
+    caption = tag("figcaption", *(tag("span", line) for line in (title, *more)))
     return tag("figure", *_frames(picture, f"{title}, before and after"), caption)
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 
 from stylex.runs import write_json
 
-FORMS = ("classification", "verbal")
 SEEN = 2 / 255  # a change below this, of the whole range, is none
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "", "right")
 COLOURS = ("redder", "greener", "bluer")
@@ -122,14 +121,17 @@ def take(page: Path, *, seed: int = 0) -> dict[str, Any]:
 def simulate(study: str, /, *, out: str = ".", count: int = 5, seed: int = 0) -> None:
     """Let simulated participants fill in both forms: the floor beside which people are read.
 
+    They compare the same maps alike, so only the first one takes the classification study: copies
+    would feign precision.
+
     Args:
         study: the folder that `stylex study make` wrote for participants.
         out: directory of the answers.
-        count: simulated participants.
+        count: simulated participants of the verbal study.
         seed: of the first one.
     """
-    for number in range(seed, seed + count):
-        for form in FORMS:
-            answers = take(Path(study) / f"{form}.html", seed=number)
-            write_json(Path(out) / f"simulated-{form}-{number}.json", answers)
-    print(f"written: {len(FORMS) * count} files of simulated answers in {out}; they are not people")
+    taken = [("classification", seed), *(("verbal", seed + i) for i in range(count))]
+    for form, number in taken:
+        answers = take(Path(study) / f"{form}.html", seed=number)
+        write_json(Path(out) / f"simulated-{form}-{number}.json", answers)
+    print(f"written: {len(taken)} files of simulated answers in {out}; they are not people")

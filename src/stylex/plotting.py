@@ -24,7 +24,6 @@ class Point(NamedTuple):
     high: float
     answers: int
     people: bool
-    kind: str
 
 
 def forest(title: str, points: Sequence[Point], lines: Mapping[str, float]) -> str:
@@ -89,6 +88,6 @@ def _drawn(point: Point, y: int) -> list[Html]:
 def _axis(y: int) -> list[Html]:
     ticks = [
         tag("text", percent(share), x=_x(share), y=y + 18, class_="quiet", text_anchor="middle")
-        for share in (0, 0.25, 0.5, 0.75, 1)
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
-    return [tag("line", x1=_x(0), x2=_x(1), y1=y, y2=y, class_="axis"), *ticks]
+    return [tag("line", x1=_x(0.0), x2=_x(1.0), y1=y, y2=y, class_="axis"), *ticks]

@@ -74,7 +74,7 @@ def read_key(path: Path) -> dict[str, Any]:
         ValueError: it is no key, or another version's.
     """
     key = read_json(path)
-    if not isinstance(key, dict) or not {"study", "classification", "attributes"} <= key.keys():
+    if not {"version", "study", "classification", "attributes"} <= key.keys():
         raise ValueError(f"{path} is no key; give the one that `stylex study make` wrote")
     if key["version"] != VERSION:
         raise ValueError(
@@ -93,9 +93,7 @@ def read_answers(path: Path, key: Json) -> dict[str, Any]:
     """
     given = read_json(path)
     wanted = {"study": str, "form": str, "participant": str, "simulated": bool, "answers": dict}
-    if not isinstance(given, dict) or any(
-        not isinstance(given.get(name), kind) for name, kind in wanted.items()
-    ):
+    if not all(isinstance(given.get(name), kind) for name, kind in wanted.items()):
         raise ValueError(f"{path} is no file of answers; give what a form of the study downloads")
     if given["study"] != key["study"]:
         raise ValueError(
@@ -190,7 +188,8 @@ def _share(hits: int, answers: int) -> dict[str, Any]:
     if not answers:
         return {"value": None, "why_value": "nobody answered", "answers": 0}
     low, high = interval(hits, answers)
-    return {"value": hits / answers, "low": low, "high": high, "answers": answers}
+    ends = {"low": round(low, 6), "high": round(high, 6)}
+    return {"value": hits / answers, **ends, "answers": answers}
 
 
 def _accuracies(files: Sequence[Json], key: Json) -> Iterator[dict[str, Any]]:
@@ -210,8 +209,10 @@ def _accuracies(files: Sequence[Json], key: Json) -> Iterator[dict[str, Any]]:
 
 def _words(files: Sequence[Json], key: Json) -> Iterator[dict[str, Any]]:
     """Of each item the commonest word and the share of people who use it."""
-    order = {kind: at for at, kind in enumerate(KINDS)}
-    for n, item in sorted(key["verbal"].items(), key=lambda pair: order[pair[1]["kind"]]):
+    ranks = [*key["attributes"], *KINDS]  # the controls come last
+    place = {n: ranks.index(i.get("attribute") if i["kind"] == "attribute" else i["kind"])
+             for n, i in key["verbal"].items()}  # fmt: skip
+    for n, item in sorted(key["verbal"].items(), key=lambda pair: place[pair[0]]):
         given = _given(files, n)
         used = Counter(word for answer in given for word in words_of(answer.get("words", "")))
         # nobody's word is shared by nobody; of equals the first in the alphabet
@@ -295,9 +296,8 @@ def as_rows(results: Json) -> Iterator[tuple[Any, ...]]:
 
 
 def _point(row: Sequence[Any]) -> Point:
-    group, _, kind, item, value, low, high, answers, says = row
-    words = f" “{says}”" if says else ""
-    return Point(f"{item}{words}", value, low, high, answers, group == "people", kind)
+    group, _, _, item, value, low, high, answers, word = row
+    return Point(f"{item}: {word}" if word else item, value, low, high, answers, group == "people")
 
 
 def _tables(results: Json, rows: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -314,11 +314,12 @@ def _tables(results: Json, rows: Sequence[Sequence[Any]]) -> Iterator[Any]:
                 continue
             count = results[group]["participants"][form]
             table = Table(
-                "", "", "share", "95 % interval", "answers", title=f"{title}: {says} ({count})"
+                "", "share", "95 % interval", "answers", title=f"{title} ({count}): {says}"
             )
             for _, _, _, item, value, low, high, answers, word in mine:
                 ends = f"{percent(low)} to {percent(high)}"
-                table.add_row(item, word, percent(value), ends, str(answers))
+                named = f"{item}: {word}" if word else item
+                table.add_row(named, percent(value), ends, str(answers))
             yield table
             if form == "panel":
                 yield _agreement(results[group]["panel"])

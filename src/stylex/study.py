@@ -15,6 +15,8 @@ from random import Random
 from typing import Any
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from stylex import forms, pictures
 from stylex.attfind import Search
@@ -59,33 +61,45 @@ class Item:
 
 @dataclass
 class Pool:
-    """The images of a study, as styles, with how far each move takes them.
+    """The images of a study, as styles.
 
     Args:
         styles, bounds: of the images, and of the search.
+        classes: what the classifier decides of each reconstruction.
         chance: draws all that is drawn.
     """
 
     styles: Styles
     bounds: Bounds
+    classes: Int64[Tensor, " n"]
     chance: Random
 
     def draw(self, count: int, *moves: Attribute, without: Sequence[int] = ()) -> list[int]:
-        """Some of the images that the moves take far: of the farther half, none of `without`."""
-        far = [row for row in self._farthest(moves) if row not in without]
-        return self.chance.sample(far, count)
+        """Some images of another class than the first move's target, that all moves take far.
 
-    def _farthest(self, moves: Sequence[Attribute]) -> list[int]:
+        Raises:
+            ValueError: there are not enough of them.
+        """
+        able = [row for row in self._able(moves) if row not in without]
+        if len(able) < count:
+            raise ValueError(
+                f"only {len(self.styles)} images to show changes on, too few of them of another "
+                "class; give more by --data, or lower --repeats"
+            )
+        return self.chance.sample(able, count)
+
+    def _able(self, moves: Sequence[Attribute]) -> list[int]:
+        """The half that lies farther from the bounds (method.md 4.4, which takes the farthest)."""
         if not moves:
             return list(range(len(self.styles)))
-        low, high = self.bounds
+        rows = (self.classes != moves[0].target).nonzero().flatten()
+        span = (self.bounds[1] - self.bounds[0]).clamp_min(1e-9)
         ways = [
-            (self.bounds[m.direction] - self.styles)[:, m.coordinate].abs()
-            / (high - low)[m.coordinate].clamp_min(1e-9)
+            ((self.bounds[m.direction] - self.styles[rows]).abs() / span)[:, m.coordinate]
             for m in moves
         ]
         order = torch.stack(ways).amin(0).argsort(descending=True, stable=True)
-        return order[: (len(order) + 1) // 2].tolist()
+        return rows[order[: (len(order) + 1) // 2]].tolist()
 
 
 def make(
@@ -120,32 +134,28 @@ def make(
             raise ValueError(f"{place} is not empty; give a new --out, or delete it")
     found = Search.load(run)
     model = StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
-    pool = Pool(_styles(model, found, data), found.bounds.cpu(), Random(seed))
+    pool = _pool(model, found, data, seed)
     asked, others = chosen(found, model.layout.searched, count, controls, seed)
     numbers = {"repeats": repeats, "controls": controls}
-    _check(len(asked), len(others), len(pool.styles), run=run, **numbers)
+    _check(len(asked), len(others), run=run, **numbers)
     plans: dict[Form, list[Item]] = {
         "classification": classification(pool, asked, others, **numbers),
         "verbal": verbal(pool, asked, others, controls),
         "panel": [_examples(pool, "attribute", move) for move in asked],
     }
-    shown = {
-        form: _draw(model, pool, plan, panel if form == "panel" else folder, form)
-        for form, plan in plans.items()
-    }
-    name = _digest(folder, panel)
+    places: dict[Form, Path] = {"classification": folder, "verbal": folder, "panel": panel}
+    shown = {form: _draw(model, pool, plan, places[form], form) for form, plan in plans.items()}
     metrics = read_json(Run(run).metrics) if Run(run).metrics.is_file() else {}
-    for form, named in shown.items():
-        items = {item: addresses for item, (addresses, _) in named.items()}
-        about = {"version": forms.VERSION, "study": name, "form": form, "items": items}
-        questions = _questions(form, named, plans[form], found, metrics)
-        place = panel if form == "panel" else folder
-        forms.write_form(place, form, questions, contact=contact, about=about)
-    told = {"version": forms.VERSION, "study": name, "made": now(), "stylex": stylex_version()}
-    told |= {"run": Path(run).name, "images": data or "of the search", "seed": seed}
-    told |= {"attributes": {_name(m): _about(m, found, metrics) for m in asked}}
-    told |= {form: _key(plan, shown[form]) for form, plan in plans.items()}
-    write_json(key, told)
+    about = {"version": forms.VERSION, "study": _digest(folder, panel)}
+    attributes = {_name(move): _about(move, found, metrics) for move in asked}
+    for form, plan in plans.items():
+        questions = _questions(form, shown[form], plan, attributes, metrics)
+        items = {name: addresses for name, (addresses, _) in shown[form].items()}
+        told = about | {"form": form, "items": items}
+        forms.write_form(places[form], form, questions, contact=contact, about=told)
+    made = {"made": now(), "stylex": stylex_version(), "run": Path(run).name, "seed": seed}
+    answers = {form: _key(plan, shown[form]) for form, plan in plans.items()}
+    write_json(key, about | made | {"attributes": attributes} | answers)
     print(
         f"written: {folder} for participants (classification.html, verbal.html), {panel} for the "
         f"panel (panel.html)\nkeep: {key} holds the right answers; never hand it out"
@@ -169,7 +179,7 @@ def _rank(found: Search, i: int) -> int:
     return found.towards(found.attributes[i].target).index(found.attributes[i])
 
 
-def _check(asked: int, others: int, images: int, *, repeats: int, controls: int, run: str) -> None:
+def _check(asked: int, others: int, *, repeats: int, controls: int, run: str) -> None:
     """Whether there is enough to ask about."""
     if repeats < 1 or controls < 0 or controls == 1:
         raise ValueError(
@@ -186,19 +196,19 @@ def _check(asked: int, others: int, images: int, *, repeats: int, controls: int,
             f"{run} has {others} coordinates that the search did not choose, wanted {controls} "
             "random ones; lower --controls"
         )
-    if images < (least := max(6 * repeats, 2 * EXAMPLES)):
-        raise ValueError(
-            f"there are {images} images to show changes on, wanted {least} for {repeats} repeats; "
-            "give more by --data"
-        )
 
 
-@torch.no_grad()
-def _styles(model: StylEx, found: Search, data: str | None) -> Styles:
+def _pool(model: StylEx, found: Search, data: str | None, seed: int) -> Pool:
+    """The images of the search, or others, as the model redraws them."""
+    device = model.mean_p.device
     if data is None:
-        return found.styles.cpu()
-    photos = read_images(data, resolution=model.resolution, channels=model.channels)
-    return in_batches(model.styles, photos.batch(spread(len(photos), MOST_IMAGES))).cpu()
+        styles = found.styles.to(device)
+    else:
+        photos = read_images(data, resolution=model.resolution, channels=model.channels)
+        some = photos.batch(spread(len(photos), MOST_IMAGES))
+        styles = in_batches(model.styles, some.to(device))
+    classes = in_batches(model.score, styles).argmax(1)
+    return Pool(styles.cpu(), found.bounds.cpu(), classes.cpu(), Random(seed))
 
 
 # What is asked
@@ -292,8 +302,13 @@ def _ends(model: StylEx, pool: Pool, row: int, move: Attribute | None) -> Images
 
 
 def _questions(
-    form: Form, shown: Shown, plan: Sequence[Item], found: Search, metrics: Mapping[str, Any]
+    form: Form,
+    shown: Shown,
+    plan: Sequence[Item],
+    attributes: Mapping[str, Any],
+    metrics: Mapping[str, Any],
 ) -> dict[str, forms.Html]:
+    """Each item as HTML."""
     if form == "classification":
         return {n: forms.classification_item(n, pictures) for n, (pictures, _) in shown.items()}
     if form == "verbal":
@@ -302,11 +317,9 @@ def _questions(
     for (name, (addresses, chances)), item in zip(shown.items(), plan, strict=True):
         move = item.moves[0]
         assert move is not None
-        about = _about(move, found, metrics)
-        about["probabilities"] = [each[move.target] for each in chances]
-        questions[name] = forms.panel_item(
-            name, addresses, title=about["title"], attribute=about, metrics=metrics
-        )
+        about = attributes[_name(move)]
+        about = about | {"probabilities": [each[move.target] for each in chances]}
+        questions[name] = forms.panel_item(name, addresses, about, metrics)
     return questions
 
 
@@ -344,4 +357,4 @@ def _digest(*folders: Path) -> str:
     return sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-COMMANDS = {"make": make, "simulate": simulate, "score": score}
+study = {"make": make, "simulate": simulate, "score": score}  # the commands
