@@ -12,9 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small import Quarters, begun, searched, weighing
+from PIL import Image
+from small import Quarters, begun, flat, searched, weighing
 
 from stylex import cli, forms, participant, plotting, scoring, study
+from stylex.pictures import to_picture
 from stylex.runs import read_json, write_json
 from stylex.stylespace import Attribute
 
@@ -113,6 +115,21 @@ def test_images_are_of_another_class(made: SimpleNamespace) -> None:
     for item in made.key["panel"].values():
         target = made.key["attributes"][item["attribute"]]["target"]
         assert all(yes[row] != target for row in item["images"])
+
+
+def test_changes_are_shown_on_images_that_are_given(made: SimpleNamespace, tmp_path: Path) -> None:
+    """A folder of photos takes the place of the search images; too few of them are refused."""
+    for i, image in enumerate(flat(*grays(60)[40:])):
+        to_picture(image).save(tmp_path / f"{i:02d}.png")
+    other = made.again("given", data=str(tmp_path), repeats=1)
+    for name, item in other.key["verbal"].items():
+        for slot, row in enumerate(item["images"], start=1):
+            with Image.open(other.folder / f"pictures/verbal-{name}-{slot}.png") as picture:
+                before = np.asarray(picture.crop((0, 0, 32, 32)), dtype=int)
+            with Image.open(tmp_path / f"{row:02d}.png") as photo:
+                assert np.abs(before - np.asarray(photo, dtype=int)).max() <= 1
+    with pytest.raises(ValueError, match="only 20 images to show changes on"):
+        made.again("few", data=str(tmp_path), repeats=4)
 
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 5), st.integers(0, 99))

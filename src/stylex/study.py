@@ -153,7 +153,7 @@ def make(
         items = {name: addresses for name, (addresses, _) in shown[form].items()}
         told = about | {"form": form, "items": items}
         forms.write_form(places[form], form, questions, contact=contact, about=told)
-    made = {"made": now(), "stylex": stylex_version(), "run": Path(run).name, "seed": seed}
+    made = {"made": now(), "stylex": stylex_version(), "run": run, "data": data, "seed": seed}
     answers = {form: _key(plan, shown[form]) for form, plan in plans.items()}
     write_json(key, about | made | {"attributes": attributes} | answers)
     print(
