@@ -119,7 +119,7 @@ def test_images_are_of_another_class(made: SimpleNamespace) -> None:
 
 def test_changes_are_shown_on_images_that_are_given(made: SimpleNamespace, tmp_path: Path) -> None:
     """A folder of photos takes the place of the search images; too few of them are refused."""
-    for i, image in enumerate(flat(*grays(60)[40:])):
+    for i, image in enumerate(flat(*grays(80)[40:])):
         to_picture(image).save(tmp_path / f"{i:02d}.png")
     other = made.again("given", data=str(tmp_path), repeats=1)
     for name, item in other.key["verbal"].items():
@@ -128,8 +128,8 @@ def test_changes_are_shown_on_images_that_are_given(made: SimpleNamespace, tmp_p
                 before = np.asarray(picture.crop((0, 0, 32, 32)), dtype=int)
             with Image.open(tmp_path / f"{row:02d}.png") as photo:
                 assert np.abs(before - np.asarray(photo, dtype=int)).max() <= 1
-    with pytest.raises(ValueError, match="only 20 images to show changes on"):
-        made.again("few", data=str(tmp_path), repeats=4)
+    with pytest.raises(ValueError, match="only 40 images to show changes on"):
+        made.again("few", data=str(tmp_path), repeats=9)
 
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 5), st.integers(0, 99))
