@@ -22,6 +22,7 @@ COMMANDS = (
     "explain",
     "evaluate",
     "report",
+    "study",
     "export",
     "demo",
 )
@@ -54,7 +55,8 @@ def shown_commands() -> dict[str, set[str]]:
     shown: dict[str, set[str]] = {}
     for page in PAGES:
         for line in "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
-            found = re.search(r"(?:^|\s)stylex ([a-z][a-z-]*)(.*)", line.split("#")[0])
+            one_or_two = r"(?:^|\s)stylex (study [a-z]+|[a-z][a-z-]*)(.*)"
+            found = re.search(one_or_two, line.split("#")[0])
             if found:
                 flags = re.findall(r"(?<=\s)--[a-z0-9-]+", found[2])
                 shown.setdefault(found[1], set()).update(flags)
@@ -160,9 +162,9 @@ def test_commands_of_pages_exist() -> None:
     """Every command and flag that README and docs show is one that the help lists."""
     shown = shown_commands()
     assert shown, "no page shows a command"
-    assert set(shown) <= set(COMMANDS)
+    assert {command.split()[0] for command in shown} <= set(COMMANDS)
     for command, flags in shown.items():
-        text = help_of(command)
+        text = help_of(*command.split())
         missing = [flag for flag in flags if not re.search(rf"{flag}(?![\w-])", text)]
         assert not missing, f"stylex {command} has no {missing}"
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,9 +24,11 @@ COMMANDS = {
     "explain": "what would have to change in one photo",
     "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
+    "study": "forms by which people judge what was found, and their scores",
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
+HOMES = {"demo": "demo", "export": "export", "study": "study"}  # commands that are a module's own
 
 SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
@@ -46,7 +49,10 @@ def main() -> None:
     import tyro
 
     try:
-        tyro.cli(command(name), prog=f"stylex {name}", args=arguments)
+        chosen = command(name)
+        several = isinstance(chosen, dict)
+        parse: Any = tyro.extras.subcommand_cli_from_dict if several else tyro.cli
+        parse(chosen, prog=f"stylex {name}", args=arguments)
     except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
@@ -68,8 +74,8 @@ def overview() -> str:
     )
 
 
-def command(name: str) -> Callable[..., Any]:
-    """The function behind a command; importing torch happens here."""
+def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
+    """The function behind a command, or behind each of its own; importing torch happens here."""
     if name == "train":
         from stylex.training import train
 
@@ -78,14 +84,8 @@ def command(name: str) -> Callable[..., Any]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name == "demo":
-        from stylex.demo import demo
-
-        return demo
-    if name == "export":
-        from stylex.export import export
-
-        return export
+    if name in HOMES:
+        return getattr(import_module(f"stylex.{HOMES[name]}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 

@@ -168,12 +168,15 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object.
 
     Raises:
-        ValueError: the file is not JSON.
+        ValueError: the file is not JSON, or not an object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); restore or delete it") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} holds no JSON object but a {type(data).__name__}; replace it")
+    return data
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
