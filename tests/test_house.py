@@ -24,6 +24,7 @@ COMMANDS = (
     "report",
     "export",
     "demo",
+    "plant",
 )
 LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60

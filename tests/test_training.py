@@ -598,6 +598,16 @@ def test_without_layer_noise_its_strength_stays_zero(photos: Path, tmp_path: Pat
         assert (model.generator.synthesis.convs[-1].bias != 0).any()
 
 
+def test_without_the_condition_the_run_is_deaf_to_p(photos: Path, tmp_path: Path):
+    """A saved and loaded generator draws the same whatever p is; with the condition it does not."""
+    for on in (True, False):
+        finish(photos, tmp_path / str(on), **QUICK | {"condition": on})
+        model = StylEx.load(tmp_path / str(on), classifier=make_classifier())
+        w, p = torch.randn(2, model.generator.latent), torch.eye(2)
+        same = torch.allclose(model.style(w, p), model.style(w, p.flip(1)), atol=1e-5)
+        assert same == (not on)
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
