@@ -128,7 +128,7 @@ def test_the_judge_is_the_rule() -> None:
 
 
 def test_a_hidden_factor_says_nothing_of_the_label(monkeypatch) -> None:
-    """Drawn afresh after the labels: the other one alone goes along with them; labels are the same."""
+    """Drawn afresh after the labels, which stay: the other one alone goes along with them."""
     monkeypatch.setattr(drawing, "COUNTS", {"train": 3000})
     rule = draw_rule(6)
     plain, labels = drawn(rule, seed=6)["train"]
@@ -172,7 +172,7 @@ def test_wrong_cells_are_refused(wrong: dict[str, str], tmp_path: Path) -> None:
 def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     """The same command reads the JSON; another needs another directory."""
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
-    asked |= {"count": 2, "correlation": 0.0, "net": "small"}
+    asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
     write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):

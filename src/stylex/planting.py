@@ -61,6 +61,7 @@ def cell(
     seed: int = 0,
     control: Control = "",
     total_images: int = 12_000,
+    training: Mapping[str, Any] | None = None,
     plain: str | None = None,
     progress: Callable[[str], object] = print,
 ) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def cell(
             "first" or "second" for that deciding factor drawn afresh once the images are labelled,
             so that it says nothing of the label and must not be reported.
         total_images: length of the StylEx's training in images seen.
+        training: options of `training.train` that are other than the cells', as in an ablation.
         plain: run of `train_plain`; where given, rivals are scored on the same cell.
         progress: told what comes next.
 
@@ -92,7 +94,7 @@ def cell(
     checked(scene=scene, kind=kind, control=control, net=net)
     files, asked = Run(run), {"scene": scene, "kind": kind, "count": count, "net": net}
     asked |= {"correlation": correlation, "seed": seed, "control": control}
-    asked |= {"total_images": total_images}
+    asked |= {"total_images": total_images, "training": dict(training or {})}
     if files.planted.is_file():
         table = read_json(files.planted)
         if asked.items() <= table.items():
@@ -107,9 +109,9 @@ def cell(
         run=run,
         resolution=SIDE,
         total_images=total_images,
-        perceptual="classifier",
         seed=seed,
         device="cpu",  # so many minutes of so many cores
+        **{"perceptual": "classifier"} | asked["training"],
     )
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
