@@ -599,13 +599,12 @@ def test_without_layer_noise_its_strength_stays_zero(photos: Path, tmp_path: Pat
 
 
 def test_without_the_condition_the_run_is_deaf_to_p(photos: Path, tmp_path: Path):
-    """A saved and loaded generator draws the same whatever p is; with the condition it does not."""
-    for on in (True, False):
-        finish(photos, tmp_path / str(on), **QUICK | {"condition": on})
-        model = StylEx.load(tmp_path / str(on), classifier=make_classifier())
-        w, p = torch.randn(2, model.generator.latent), torch.eye(2)
-        same = torch.allclose(model.style(w, p), model.style(w, p.flip(1)), atol=1e-5)
-        assert same == (not on)
+    """The generator that is saved and loaded draws the same whatever p is."""
+    finish(photos, tmp_path, **QUICK | {"condition": False})
+    model = StylEx.load(tmp_path, classifier=make_classifier())
+    w, p = torch.randn(2, model.generator.latent), torch.eye(2)
+    torch.testing.assert_close(model.style(w, p), model.style(w, p.flip(1)), atol=1e-5, rtol=0)
+    assert model.mean_p.tolist() == [0.5, 0.5]
 
 
 # --- batches -------------------------------------------------------------------------------------

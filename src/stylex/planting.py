@@ -277,8 +277,10 @@ def compete(
         photos: its search images.
         plain: run of `train_plain`.
     """
-    generator = StylEx(model.classifier, resolution=SIDE)
-    generator.load_own_state(load_file(Run.open(plain).model))
+    files = Run.open(plain)
+    width = read_json(files.about)["settings"]["width"]
+    generator = StylEx(model.classifier, resolution=SIDE, width=width)
+    generator.load_own_state(load_file(files.model))
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
     entrants = rivals.on_plain(generator, explaining.search(generator, images))
