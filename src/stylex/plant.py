@@ -162,8 +162,14 @@ def _classifier(files: Run, resolution: int, total_images: int, seed: int) -> Cl
     folder = files.path / "planted-classifier"
     if (folder / ABOUT_FILE).is_file():
         return load_classifier(folder)
-    options = {"resolution": resolution, "total_images": total_images, "seed": seed}
-    return train_classifier(files.images, folder, flips=False, **options)  # marks have a place
+    return train_classifier(
+        files.images,
+        folder,
+        resolution=resolution,
+        total_images=total_images,
+        flips=False,  # a mark has its place
+        seed=seed,
+    )
 
 
 # --- the mark looked for -------------------------------------------------------------------------
