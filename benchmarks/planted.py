@@ -6,8 +6,8 @@
     python benchmarks/planted.py --short         # three cells and two controls, without rivals
     python benchmarks/planted.py --short --total-images 320 --runs /tmp/try --result try
 
-Each cell takes at most 10 minutes on two cores. The numbers are summed up after each of them in
-benchmarks/results/planted.json (planted_short.json). What is reported has seeds from 1000 on.
+The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json).
+A cell is meant to take at most 10 minutes on two cores. What is reported has seeds from 1000 on.
 """
 
 from collections.abc import Callable, Sequence
