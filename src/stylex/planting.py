@@ -117,10 +117,11 @@ def cell(
     progress(f"{run}: searching")
     found = search(model, photos, files, images_seen=total_images)
     progress(f"{run}: reading, twins, truth")
-    table = asked | measure(model, found, _bench(files, asked), control=control)
+    stand = _bench(files, asked)
+    table = asked | measure(model, found, stand, control=control)
     if plain:
         progress(f"{run}: rivals")
-        table["rivals"] = compete(_bench(files, asked), model, found, photos, plain)
+        table["rivals"] = compete(stand, model, found, photos, plain)
     table["minutes"] = (time.monotonic() - began) / 60
     write_json(files.planted, table)
     return table
