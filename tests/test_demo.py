@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from stylex import attfind, cli, demo, planting
+from stylex import attfind, cli, demo, drawing
 from stylex.attfind import Search
 from stylex.classifying import train_classifier
 from stylex.edits import moved
@@ -110,12 +110,12 @@ def test_a_search_that_found_nothing(reader):
 @pytest.fixture
 def small(monkeypatch, reader):
     """A demo of seconds: few images, narrow networks, the reader at hand."""
-    monkeypatch.setattr(planting, "COUNTS", COUNTS)
-    monkeypatch.setattr(planting, "CLASSIFIER_IMAGES", 640)
+    monkeypatch.setattr(drawing, "COUNTS", COUNTS)
+    monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 640)
     monkeypatch.setattr(demo, "SEARCHED", 4)
     monkeypatch.setattr(demo, "train_reader", lambda scene, *, seed: reader)
     narrow = functools.partial(train_classifier, width=16)
-    monkeypatch.setattr(planting, "train_classifier", narrow)
+    monkeypatch.setattr(drawing, "train_classifier", narrow)
     monkeypatch.setattr(demo, "train", functools.partial(train, width=0.0625, device="cpu"))
 
 
@@ -140,7 +140,7 @@ def test_demo_from_end_to_end(small, tmp_path, capsys, monkeypatch):
     def again(*given, **options):
         raise AssertionError("the classifier was trained again")
 
-    monkeypatch.setattr(planting, "train_classifier", again)
+    monkeypatch.setattr(drawing, "train_classifier", again)
     second = demo.demo(run=run, seed=1, total_images=96)
     assert second["resumed"] is True
     assert second["attributes"] == table["attributes"]

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from t0 import QUARTERS, read, sampled, weighed
+from t0 import QUARTERS, Exact, read, sampled, weighed
 from torch import Tensor
 
 from stylex import attfind, selection
-from stylex.edits import every_edit, moved, score_edits
+from stylex.edits import Bench, Edit, Moves, make_edit, moved, of_search, score_edits
 from stylex.scenes import LEAVES, SPREAD
 from stylex.stylespace import bounds
-from stylex.synthetic import HandMade
+from stylex.synthetic import HandMade, Rule
 from stylex.truth import importance, used
 
 WEIGHTS = (3.0, 0.0, -2.0, 0.0)
@@ -68,12 +68,20 @@ def test_t0_on_the_leaves() -> None:
     assert used(true.g, true.low) == (1, 7)
 
 
+def bench(classify, factors: Tensor, **options) -> Bench:
+    """Quarters as test images, with the truth measured on the classifier."""
+    photos, true = QUARTERS.render(factors), importance(classify, QUARTERS)
+    return Bench(classify, photos, factors, Exact(), true, **options)
+
+
+def method(made: HandMade, found: attfind.Search) -> Moves:
+    """The attributes of a search, with the perfect encoder."""
+    return of_search(found, lambda images: made.styles(read(images)), made.synthesize)
+
+
 def scored(made: HandMade, found: attfind.Search, factors: Tensor) -> dict:
     """Every attribute edited, and the score against the truth measured on the same classifier."""
-    true, styles = importance(made.classify, QUARTERS), made.styles(factors)
-    given = {"factors": factors, "scene": QUARTERS}
-    each = every_edit(made.synthesize, made.classify, read, found, styles, **given)
-    return score_edits(each, true, monotone=True)
+    return bench(made.classify, factors).score(method(made, found))
 
 
 def test_t0_scores_one() -> None:
@@ -112,7 +120,8 @@ def test_a_doubled_coordinate_is_reported_as_redundant() -> None:
     assert {j for j, _ in listed(found)} == {0, 2, 4}
     score = scored(made, found, factors)
     order = [j for j, _ in listed(found)]
-    assert score["repeats"] == {order.index(4): order.index(0)}
+    again = {row["rank"] - 1: row["repeats"] for row in score["attributes"] if row["repeats"]}
+    assert again == {order.index(4): order.index(0) + 1}
     assert (score["f1"], score["sign_accuracy"]) == (1, 1)
 
 
@@ -169,12 +178,18 @@ def test_each_image_moves_to_the_class_that_it_is_not() -> None:
     assert torch.equal(after[:, 1:], factors[:, 1:])
 
 
+def one_by_one(method: Moves, images: Tensor, classify, factors: Tensor) -> list[Edit]:
+    """Every attribute alone."""
+    given = {"redrawn": method.edit(images, (), 0.0), "factors": factors, "scene": QUARTERS}
+    return [make_edit(method, [a], images, classify, read, **given) for a in method.attributes]
+
+
 def test_effects_and_changes_by_hand() -> None:
     """The wanted class gains weight times move; the way to class 1 is the weight's sign."""
     factors, made = sampled(12), handmade()
     found = explored(made, factors)
-    given = {"factors": factors, "scene": QUARTERS}
-    first, second = every_edit(made.synthesize, made.classify, read, found, factors, **given)
+    images = QUARTERS.render(factors)
+    first, second = one_by_one(method(made, found), images, made.classify, factors)
     for edit, k, weight in ((first, 0, 3), (second, 2, -2)):
         way = (moved(found, (0, None, 1)[k], factors, found.logits.argmax(1)) - factors)[:, k]
         torch.testing.assert_close(edit.effects, way.abs() * abs(weight), atol=1e-5, rtol=0)
@@ -197,12 +212,65 @@ def test_a_smudge_scores_nothing() -> None:
         height = 60 * (images * board).mean((1, 2, 3)) - 3
         return torch.stack([-height, height], 1)
 
-    given = {"factors": torch.full((12, 4), 0.5), "scene": QUARTERS}
-    each = every_edit(synthesize, classify, read, found, factors, **given)
+    smudge = of_search(found, lambda images: factors[: len(images)], synthesize)
+    images = made.synthesize(torch.full((12, 4), 0.5))
+    each = one_by_one(smudge, images, classify, torch.full((12, 4), 0.5))
     score = score_edits(each, importance(made.classify, QUARTERS), monotone=True)
-    assert each[0].effects.mean() > 1
+    assert each[0].effects.abs().mean() > 1
     assert score["main"] == [None, None]
     assert (score["f1"], score["false_discovery"]) == (0, 1)
+
+
+def test_a_method_moves_as_attfind_does() -> None:
+    """Strength 1 lands on the bound towards class 1, -1 on the other, a half goes half of the way;
+    nothing else moves, and without attributes nothing does.
+    """
+    factors, made = sampled(12), handmade()
+    found = explored(made, factors)
+    moves = method(made, found)
+    assert list(moves.attributes) == [0, 1]
+    high, low = (moves.move(factors, [1], strength)[:, 2] for strength in (-1.0, 1.0))
+    torch.testing.assert_close(high, found.bounds[1, 2].expand(12))
+    torch.testing.assert_close(low, found.bounds[0, 2].expand(12))
+    half = moves.move(factors, [0], 0.5)
+    torch.testing.assert_close(half[:, 0], (factors[:, 0] + found.bounds[1, 0]) / 2)
+    assert torch.equal(half[:, 1:], factors[:, 1:])
+    assert torch.equal(moves.move(factors, [], 1.0), factors)
+    both = moves.move(factors, [0, 1], 1.0)
+    ends = torch.stack([found.bounds[1, 0], found.bounds[0, 2]])
+    torch.testing.assert_close(both[:, [0, 2]], ends.expand(12, 2))
+
+
+def test_flips_are_confirmed_by_the_rule_on_the_twins() -> None:
+    """The planted rule is the classifier's: each flip is confirmed. Another rule confirms none."""
+    factors, made = sampled(40), handmade(4, 0, -4, 0)
+    moves = method(made, explored(made, factors))
+    own, other = Rule(QUARTERS, (0, 2), (1, -1)), Rule(QUARTERS, (1, 3), (1, -1))
+    same = bench(made.classify, factors, rule=own).score(moves)
+    assert same["sufficiency10"] == same["sufficiency10_confirmed"] == 1
+    different = bench(made.classify, factors, rule=other).score(moves)
+    assert (different["sufficiency10"], different["sufficiency10_confirmed"]) == (1, 0)
+    unknown = bench(made.classify, factors).score(moves)
+    assert unknown["sufficiency10_confirmed"] is None
+    assert unknown["why_sufficiency10_confirmed"] == "nothing was planted"
+
+
+def test_anything_with_attributes_and_an_edit_is_scored() -> None:
+    """A stranger's method: words for attributes, no latent space, no search."""
+
+    class Painter:
+        attributes = ("brighter first quarter", "darker third quarter")
+
+        def edit(self, images: Tensor, attributes, strength: float) -> Tensor:
+            factors = read(images)
+            for name in attributes:
+                k, way = (0, 1) if "first" in name else (2, -1)
+                factors[:, k] = (factors[:, k] + 0.4 * way * strength).clamp(0, 1)
+            return QUARTERS.render(factors)
+
+    score = bench(weighed(3, 0, -2, 0), sampled(40)).score(Painter())
+    assert [row["factor"] for row in score["attributes"]] == ["one", "three"]
+    assert (score["f1"], score["sign_accuracy"]) == (1, 1)
 
 
 def test_nothing_found() -> None:

@@ -25,6 +25,7 @@ COMMANDS = (
     "study",
     "export",
     "demo",
+    "plant",
 )
 LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60

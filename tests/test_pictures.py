@@ -1,5 +1,8 @@
 """Pictures are read back: sizes, places, colours, frames."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from stylex.pictures import (
     captioned,
     centred,
     difference_map,
+    pack,
     save,
     sheet,
     sprite,
@@ -142,6 +146,18 @@ def test_webp_loses_nothing(tmp_path):
         for index, frame in enumerate(frames):
             film.seek(index)
             assert (pixels(film) == pixels(to_picture(frame))).all()
+
+
+def test_pack_repeats_its_bytes_and_keeps_the_pixels(tmp_path):
+    """Packed images come back by name; the same images make the same file."""
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    for name in ("one.zip", "two.zip"):
+        pack(((f"a/{i}.png", image) for i, image in enumerate(images)), tmp_path / name)
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert archive.namelist() == ["a/0.png", "a/1.png"]
+        with Image.open(io.BytesIO(archive.read("a/1.png"))) as picture:
+            assert picture.tobytes() == to_picture(images[1]).tobytes()
 
 
 def test_save_writes_by_suffix_and_leaves_the_old_on_failure(tmp_path):

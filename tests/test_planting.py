@@ -9,12 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
-from stylex import planting
+from stylex import drawing, planting
 from stylex.classifier import Classifier
 from stylex.classifying import train_classifier
 from stylex.data import read_splits
-from stylex.planting import draw_images, judge, random_classifier, true_factors
+from stylex.drawing import (
+    draw_images,
+    drawn,
+    judge_classifier,
+    random_classifier,
+    small_classifier,
+    true_factors,
+)
+from stylex.planting import judge
 from stylex.readers import train_reader
+from stylex.rivals import Pixels
 from stylex.runs import Run, read_json, write_json
 from stylex.scenes import CELLS, LEAVES
 from stylex.synthetic import draw_rule
@@ -27,7 +36,12 @@ COUNTS = {"train": 48, "search": 24, "test": 16}
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Few images."""
-    monkeypatch.setattr(planting, "COUNTS", COUNTS)
+    monkeypatch.setattr(drawing, "COUNTS", COUNTS)
+
+
+def again(*given, **options) -> Classifier:
+    """Stands where a stage must not run twice."""
+    raise AssertionError("a finished stage was done again")
 
 
 def names_in(files: Run) -> list[str]:
@@ -43,11 +57,11 @@ def test_images_are_labelled_by_the_rule(few, tmp_path: Path) -> None:
     """Folders of a zip are splits and labels; the same seed gives the same bytes."""
     rule, files = draw_rule(4), Run(tmp_path / "a")
     draw_images(rule, files, seed=4)
-    drawn = torch.Generator().manual_seed(4)
+    draw = torch.Generator().manual_seed(4)
     names = names_in(files)
     assert len(names) == sum(COUNTS.values())
     for split, count in COUNTS.items():
-        labels = rule.labels(LEAVES.sample(count, drawn)).tolist()
+        labels = rule.labels(LEAVES.sample(count, draw)).tolist()
         expected = {f"{split}/{('no', 'yes')[k]}/{i:05d}.png" for i, k in enumerate(labels)}
         assert {name for name in names if name.startswith(split)} == expected
     with (
@@ -67,9 +81,9 @@ def test_true_factors_belong_to_their_images(scene, few, tmp_path: Path) -> None
     rule, files = draw_rule(3, scene=scene, kind="and"), Run(tmp_path)
     draw_images(rule, files, seed=3)
     for split, images in read_splits(files.images, resolution=32).items():
-        factors = true_factors(scene, images.names, split, seed=3)
-        drawn = scene.render(factors)
-        assert (drawn - images.batch(slice(None))).abs().max() < 2 / 255
+        factors = true_factors(rule, images.names, split, seed=3)
+        again = scene.render(factors)
+        assert (again - images.batch(slice(None))).abs().max() < 2 / 255
         assert [("no", "yes")[k] for k in rule.labels(factors)] == list(images.labels or ())
 
 
@@ -77,7 +91,7 @@ def test_shuffled_labels_are_others_of_the_same_images(few, tmp_path: Path) -> N
     """The pictures stay, as many are "yes", and about half of them stand in the other folder."""
     rule, plain, mixed = draw_rule(0), Run(tmp_path / "plain"), Run(tmp_path / "mixed")
     draw_images(rule, plain, seed=0)
-    draw_images(rule, mixed, seed=0, shuffled=True)
+    draw_images(rule, mixed, seed=0, control="shuffled")
     names, others = names_in(plain), names_in(mixed)
     assert sum("/yes/" in name for name in names) == sum("/yes/" in name for name in others)
     same = sum(name in others for name in names) / len(names)
@@ -95,7 +109,7 @@ def test_random_classifier_is_as_wide_and_balanced_as_a_trained_one(few, tmp_pat
     photos = read_splits(files.images, resolution=32)["search"].batch(slice(None))
     lead = margin(classifier(photos))
     assert lead.mean().item() == pytest.approx(0, abs=1e-3)
-    assert lead.std().item() == pytest.approx(planting.LEAD, rel=1e-3)
+    assert lead.std().item() == pytest.approx(drawing.LEAD, rel=1e-3)
     assert random_classifier(files, seed=7).hash == classifier.hash
     other = Run(tmp_path / "b")
     draw_images(draw_rule(0), other, seed=0)
@@ -113,10 +127,40 @@ def test_the_judge_is_the_rule() -> None:
     assert (says == rule.labels(factors))[wide].float().mean() > 0.9
 
 
+def test_a_hidden_factor_says_nothing_of_the_label(monkeypatch) -> None:
+    """Drawn afresh after the labels, which stay: the other one alone goes along with them."""
+    monkeypatch.setattr(drawing, "COUNTS", {"train": 3000})
+    rule = draw_rule(6)
+    plain, labels = drawn(rule, seed=6)["train"]
+    for place, control in enumerate(("first", "second")):
+        factors, same = drawn(rule, seed=6, control=control)["train"]
+        assert torch.equal(labels, same)
+        hidden, other = rule.deciding[place], rule.deciding[1 - place]
+        assert (factors != plain).any(0).nonzero().flatten().tolist() == [hidden]
+        apart = (factors[labels == 1].mean(0) - factors[labels == 0].mean(0)).abs()
+        assert apart[hidden] < 0.04
+        assert apart[other] > 0.2
+
+
+def test_two_kinds_of_networks_learn_the_same_images(few, tmp_path: Path, monkeypatch) -> None:
+    """A JudgeNet is kept, loads as it was, and can be trained against: its features are seen."""
+    monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 640)
+    files = Run(tmp_path)
+    draw_images(draw_rule(0), files, seed=0)
+    first = judge_classifier(files, seed=0)
+    monkeypatch.setattr(drawing, "fit", again)
+    assert judge_classifier(files, seed=1).hash == first.hash
+    assert 0 <= first.about["accuracy"] <= 1
+    assert len(first.features(torch.zeros(1, 3, 32, 32))) > 2
+    assert small_classifier is not judge_classifier
+
+
 # --- cells ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"scene": "stars"}, {"control": "none"}, {"kind": "or"}])
+@pytest.mark.parametrize(
+    "wrong", [{"scene": "stars"}, {"control": "none"}, {"kind": "or"}, {"net": "large"}]
+)
 def test_wrong_cells_are_refused(wrong: dict[str, str], tmp_path: Path) -> None:
     """One line that says what there is, before anything is drawn."""
     given = {"scene": "leaves", "control": "", "kind": "sum"} | wrong
@@ -128,6 +172,7 @@ def test_wrong_cells_are_refused(wrong: dict[str, str], tmp_path: Path) -> None:
 def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     """The same command reads the JSON; another needs another directory."""
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
+    asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
     write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
@@ -137,9 +182,9 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def small(few, monkeypatch) -> None:
     """Cells of seconds: few images, narrow networks, a reader that has seen little."""
-    monkeypatch.setattr(planting, "CLASSIFIER_IMAGES", 640)
+    monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 640)
     monkeypatch.setattr(planting, "SEARCHED", 6)
-    monkeypatch.setattr(planting, "train_classifier", functools.partial(train_classifier, width=16))
+    monkeypatch.setattr(drawing, "train_classifier", functools.partial(train_classifier, width=16))
     monkeypatch.setattr(planting, "train", functools.partial(train, width=0.0625))
     brief = functools.partial(train_reader, images_seen=640, members=1)
     monkeypatch.setattr(planting, "train_reader", brief)
@@ -149,11 +194,6 @@ def small(few, monkeypatch) -> None:
 KEYS = {"f1", "precision", "recall", "average_precision", "spearman", "sign_accuracy", "purity"}
 KEYS |= {"twin_slope", "twin_r2", "twin_explained", "false_discovery", "sufficiency10_confirmed"}
 KEYS |= {"used", "readable", "importance", "looked_at", "passed", "passed_falsely", "minutes"}
-
-
-def again(*given, **options) -> Classifier:
-    """Stands where a stage must not run twice."""
-    raise AssertionError("a finished stage was done again")
 
 
 @pytest.mark.slow
@@ -169,6 +209,7 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
         assert table[key] is not None or table[f"why_{key}"], key
     assert read_json(Run(tmp_path).planted) == table
     assert str(draw_rule(1, scene=CELLS, kind="and")) in said[0]
+    assert table["rule"] == str(draw_rule(1, scene=CELLS, kind="and"))
     assert len(table["attributes"]) == table["looked_at"]
     assert table["passed_falsely"] == table["passed"] <= table["looked_at"]
     for rank, row in enumerate(table["attributes"], start=1):
@@ -176,7 +217,7 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
         assert row["passed"] <= (row["explained"] >= 0.5)
         assert set(row["changes"]) == set(CELLS.factors)
 
-    monkeypatch.setattr(planting, "train_classifier", again)
+    monkeypatch.setattr(drawing, "train_classifier", again)
     monkeypatch.setattr(planting.explaining, "search", again)
     Run(tmp_path).planted.unlink()
     second = planting.cell(str(tmp_path), **asked)
@@ -186,9 +227,36 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
 
 
 @pytest.mark.slow
+def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> None:
+    """Each rival has its table; a stranger's method is scored on the finished cell as ours was."""
+    plain = str(tmp_path / "plain")
+    planting.train_plain(plain, total_images=32, perceptual="none")
+    run = str(tmp_path / "cell")
+    asked = {"correlation": 0.9, "count": 1, "control": "first", "total_images": 32}
+    table = planting.cell(run, **asked, plain=plain)
+    assert table["hidden"] == table["deciding"][0]
+    assert set(table["rivals"]) == {
+        *("attfind on plain", "stylespace on plain", "random coordinates", "sefa"),
+        *("latent gradient", "pixels", "grid"),
+    }
+    for name, rival in table["rivals"].items():
+        assert rival["f1"] is not None or rival["why_f1"], name
+        assert rival["used"] == table["used"], name
+    stand = planting.bench(run)
+    second = stand.score(Pixels(stand.classify))
+    assert second == table["rivals"]["pixels"]
+
+
+def test_a_bench_needs_a_finished_cell(tmp_path: Path) -> None:
+    """One line that says what to do."""
+    with pytest.raises(FileNotFoundError, match=r"holds no finished cell; run .*planted.py first"):
+        planting.bench(str(tmp_path))
+
+
+@pytest.mark.slow
 def test_a_tiny_random_control(small, tmp_path: Path, monkeypatch) -> None:
     """No classifier is trained and no judge asked; it has its own used factors."""
-    monkeypatch.setattr(planting, "train_classifier", again)
+    monkeypatch.setattr(drawing, "train_classifier", again)
     table = planting.cell(str(tmp_path), control="random", total_images=32)
     assert table["used"]
     assert table["accuracy"] is None

@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "w_weight": 0.1,
     "kl_weight": 1.0,
     "kl_share": 1.0,
+    "condition": True,
     "loudness": 0.0,
     "adversarial_weight": 0.1,
     "adversarial_from_images": 0,
@@ -118,6 +119,25 @@ def test_without_a_noise_share_nothing_is_drawn_from_noise():
     step(*batch(step), images_seen=0)
     assert moved(step.trained.generator.mapping, before) == set()
     assert (step.trained.generator.mapping.mean_w == 0).all()
+
+
+def test_without_the_condition_nothing_hears_p():
+    """Steps with D, noise, hybrids and KL: G and D stay deaf to p, and still they learn."""
+    step = make_step(condition=False, hybrid_share=0.5)
+    for network in (step.trained, step.average):
+        network.forget_p()
+        network.mean_p.fill_(0.5)
+    before = weights(step.trained.generator)
+    photos, logits = batch(step)
+    for number in range(3):
+        step(photos, logits, images_seen=number * N)
+    assert moved(step.trained.generator, before) >= {"affine.weight", "affine.bias"}
+    p, w = torch.eye(2)[torch.arange(N) % 2], step.trained.encode(photos)
+    for network in (step.trained, step.average):
+        s, other = network.style(w, p), network.style(w, p.flip(1))
+        torch.testing.assert_close(s, other, atol=1e-5, rtol=0)
+        real, same = (network.discriminator(photos, its) for its in (p, p.flip(1)))
+        torch.testing.assert_close(real, same, atol=1e-5, rtol=0)
 
 
 def test_hybrids_are_judged_as_the_class_the_classifier_sees(monkeypatch):

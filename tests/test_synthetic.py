@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylex.scenes import CELLS, LEAVES, SCENES, Scene
+from stylex.scenes import CELLS, LEAVES, SCENES, SPREAD, Scene
 from stylex.synthetic import HandMade, Rule, draw_rule
 
 KINDS = ("sum", "and", "xor")
@@ -100,6 +100,34 @@ def test_the_seeds_of_the_first_runs_plant_the_same_rules() -> None:
         signs = (2 * torch.randint(2, (2,), generator=generator) - 1).tolist()
         assert (list(rule.deciding), list(rule.signs)) == (columns, signs)
         assert (rule.scene, rule.kind) == (LEAVES, "sum")
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_nuisance_goes_along_with_the_label(kind: str, correlation: float) -> None:
+    """By as much as was asked; it decides nothing, and each factor stays uniform."""
+    rule = draw_rule(7, kind=kind, correlation=correlation)
+    plain = draw_rule(7, kind=kind)
+    assert (plain.deciding, plain.signs) == (rule.deciding, rule.signs)
+    assert rule.nuisance not in (None, *rule.deciding)
+    factors = rule.sample(20_000, torch.Generator().manual_seed(0))
+    labels, upper = rule.labels(factors), factors[:, rule.nuisance] > 0.5
+    assert torch.corrcoef(torch.stack([labels, upper]).float())[0, 1].item() == pytest.approx(
+        correlation, abs=0.03
+    )
+    assert torch.equal(labels, plain.labels(factors))
+    assert (factors.mean(0) - 0.5).abs().max() < 0.02
+    assert (factors.std(0) - SPREAD).abs().max() < 0.01
+    assert f"goes along: {correlation}" in str(rule)
+    without = plain.sample(50, torch.Generator().manual_seed(0))
+    assert torch.equal(without, LEAVES.sample(50, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("wrong", [{"nuisance": 1}, {"nuisance": 2, "correlation": 1.5}])
+def test_wrong_nuisances(wrong: dict) -> None:
+    """It must not decide, and a correlation is a share."""
+    with pytest.raises(ValueError, match=r"^got nuisance=.* give a factor that does not decide"):
+        Rule(LEAVES, (1, 3), (1, 1), **wrong)
 
 
 def test_rules_differ_between_seeds() -> None:

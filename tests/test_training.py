@@ -613,6 +613,15 @@ def test_without_rgb_styles_images_differ_only_in_what_is_searched(photos: Path,
         assert (rest != 1).any()
 
 
+def test_without_the_condition_the_run_is_deaf_to_p(photos: Path, tmp_path: Path):
+    """The generator that is saved and loaded draws the same whatever p is."""
+    finish(photos, tmp_path, **QUICK | {"condition": False})
+    model = StylEx.load(tmp_path, classifier=make_classifier())
+    w, p = torch.randn(2, model.generator.latent), torch.eye(2)
+    torch.testing.assert_close(model.style(w, p), model.style(w, p.flip(1)), atol=1e-5, rtol=0)
+    assert model.mean_p.tolist() == [0.5, 0.5]
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 

@@ -27,8 +27,9 @@ COMMANDS = {
     "study": "forms by which people judge what was found, and their scores",
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
+    "plant": "a mark planted in your photos: would an explanation find this shortcut?",
 }
-HOMES = {"demo": "demo", "export": "export", "study": "study"}  # commands that are a module's own
+MODULES = ("demo", "export", "plant", "study")  # commands that a module of their name holds
 
 SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
@@ -57,7 +58,7 @@ def main() -> None:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
         goes_on = "; the same command goes on where it stood"
-        sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo", "search"))))
+        sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo", "search", "plant"))))
 
 
 def overview() -> str:
@@ -84,8 +85,8 @@ def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name in HOMES:
-        return getattr(import_module(f"stylex.{HOMES[name]}"), name)
+    if name in MODULES:
+        return getattr(import_module(f"stylex.{name}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 

@@ -15,11 +15,12 @@ from rich.table import Table
 from stylex import explaining, showing
 from stylex.attfind import Search
 from stylex.data import ImageSet, read_splits
+from stylex.drawing import draw_images, small_classifier
 from stylex.edits import moved
 from stylex.ledger import Ledger
 from stylex.looking import spread
 from stylex.model import StylEx
-from stylex.planting import SEARCHED, draw_images, small_classifier
+from stylex.planting import SEARCHED
 from stylex.readers import Reader, factor_changes, train_reader
 from stylex.report import write_report
 from stylex.runs import Run, read_json, write_json

@@ -86,6 +86,16 @@ class StylEx(nn.Module):
         """C(G(s)): all that AttFind needs."""
         return self.classifier(self.synthesize(styles))
 
+    @torch.no_grad()
+    def forget_p(self) -> None:
+        """Make generator and D deaf to p: the columns and rows of weights that it meets are equal.
+
+        Trained with equal probabilities they get equal gradients, and stay equal.
+        """
+        self.generator.affine.weight[:, self.generator.latent :] = 0
+        rows = self.discriminator.to_k.weight
+        rows.copy_(rows[:1].expand_as(rows))
+
     def own_state(self) -> dict[str, Tensor]:
         """Every tensor but the classifier's."""
         state = self.state_dict()

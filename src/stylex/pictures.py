@@ -1,6 +1,8 @@
 """Pictures for people: grids, strips, difference maps, animations. Pillow only writes them."""
 
-from collections.abc import Sequence
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -78,6 +80,15 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write one picture; the suffix decides the format."""
     with replacing(path) as partial:
         picture.save(partial)
+
+
+def pack(named: Iterable[tuple[str, Tensor]], path: Path) -> None:
+    """Write images `[c, h, w]` as PNG files of a zip; the same images give the same bytes."""
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, image in named:
+            png = io.BytesIO()
+            to_picture(image).save(png, "PNG")
+            archive.writestr(zipfile.ZipInfo(name), png.getvalue())  # a fixed date
 
 
 def animate(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = FLICKER_MS) -> None:

@@ -173,7 +173,10 @@ def first_step(
     shape = {name: getattr(options, name) for name in ("resolution", "channels", "width")}
     trained, average = (StylEx(classifier, seed=options.seed, **shape) for _ in range(2))
     for network in (trained, average):
-        network.mean_p.copy_(mean_p)
+        if options.condition:
+            network.mean_p.copy_(mean_p)
+        else:
+            network.forget_p()
     if not options.layer_noise:  # its strength begins at zero
         for name, parameter in trained.generator.named_parameters():
             parameter.requires_grad_(not name.endswith("noise_strength"))

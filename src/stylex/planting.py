@@ -1,49 +1,53 @@
 """The planted benchmark: one cell is a scene, a rule and a seed, from drawn images to a score.
 
+    table = cell("runs/planted/cell", scene="cells", kind="and", seed=1000)
+    table = bench("runs/planted/cell").score(mine)  # another method on the same cell
+
 A classifier learns the rule, a StylEx explains the classifier, and what was found is compared with
-what the classifier *uses*, measured on it. Two controls have nothing to find: a classifier of
-random weights, and one that learned shuffled labels.
+what the classifier *uses*, measured on it. Controls have nothing to find, or one thing that must
+not be found: a classifier of random weights, one that learned shuffled labels, and one from whose
+images a deciding factor was taken away.
 """
 
-import io
 import time
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
+from safetensors.torch import load_file
 
-from stylex import explaining, flips, runs
+from stylex import explaining, rivals
 from stylex.attfind import Search
-from stylex.classifier import ABOUT_FILE, Classifier, load_classifier, save_classifier
-from stylex.classifying import train_classifier
+from stylex.classifier import Classifier
 from stylex.data import ImageSet, read_splits
-from stylex.edits import Edit, every_edit, score_edits
+from stylex.drawing import (
+    HIDDEN,
+    SIDE,
+    Control,
+    Net,
+    classifier_of,
+    draw_images,
+    random_classifier,
+    true_factors,
+)
+from stylex.edits import Bench, of_search
 from stylex.looking import spread
+from stylex.losses import Perceptual
 from stylex.model import StylEx, in_batches
-from stylex.pictures import to_picture
-from stylex.readers import Reader, read_quality, readable, train_reader
+from stylex.readers import Reader, train_reader
 from stylex.runs import Run, read_json, write_json
-from stylex.scenes import SCENES, SPREAD, Factors, Scene
+from stylex.scenes import SCENES, SPREAD
 from stylex.scrutiny import scrutinise
 from stylex.shapes import Images, Logits
-from stylex.smallnet import SmallNet
 from stylex.subjects import Subjects
 from stylex.synthetic import CLASSES, Kind, Rule, draw_rule
 from stylex.training import train
-from stylex.truth import importance, margin
+from stylex.truth import EXPLAINED, importance
 
-Control = Literal["", "random", "shuffled"]
-
-COUNTS = {"train": 6000, "search": 300, "test": 400}
-CLASSIFIER_IMAGES = 30_000  # seen by the small classifier
 SEARCHED = 80  # images, of at most 100 promised
 TESTED = 200  # images on which attributes are measured
-LEAD = 3.0  # logits: spread of the random classifier's margin, about that of a trained one
-SIDE = 32  # pixels
 
 
 def cell(
@@ -51,9 +55,14 @@ def cell(
     *,
     scene: str = "leaves",
     kind: Kind = "sum",
+    count: int = 2,
+    correlation: float = 0.0,
+    net: Net = "small",
     seed: int = 0,
     control: Control = "",
     total_images: int = 12_000,
+    training: Mapping[str, Any] | None = None,
+    plain: str | None = None,
     progress: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Draw, train, search and score one cell; what is there already is not done again.
@@ -62,149 +71,146 @@ def cell(
         run: directory to write everything into.
         scene: leaves or cells.
         kind: of the rule: sum, and, xor.
+        count: of deciding factors.
+        correlation: of a nuisance with the label, see `synthetic.Rule`.
+        net: of the classifier: small (residual) or judge (plain).
         seed: of the rule, the images and all else.
-        control: "random" for a classifier of random weights, "shuffled" for shuffled labels.
+        control: "random" for a classifier of random weights, "shuffled" for shuffled labels;
+            "first" or "second" for that deciding factor drawn afresh once the images are labelled,
+            so that it says nothing of the label and must not be reported.
         total_images: length of the StylEx's training in images seen.
+        training: options of `training.train` that are other than the cells', as in an ablation.
+        plain: run of `train_plain`; where given, rivals are scored on the same cell.
         progress: told what comes next.
 
     Returns:
-        The settings; what `truth.score_found` gives; `twin_slope`, `twin_r2` and `twin_explained`
-        over the attributes taken; `attributes`, one by one; `looked_at` attributes, how many
-        `passed` the gates and how many of those falsely; `sufficiency10` and its confirmed share;
-        `minutes` of the call that finished it.
+        The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
+        whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
+        factor of a control; `rivals`, a score by name; `minutes` of the call that finished it.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell.
     """
-    checked(scene=scene, kind=kind, control=control)
-    files, rule = Run(run), draw_rule(seed, scene=SCENES[scene], kind=kind)
-    asked = {"scene": scene, "kind": kind, "seed": seed, "control": control}
-    asked |= {"total_images": total_images}
+    checked(scene=scene, kind=kind, control=control, net=net)
+    files, asked = Run(run), {"scene": scene, "kind": kind, "count": count, "net": net}
+    asked |= {"correlation": correlation, "seed": seed, "control": control}
+    asked |= {"total_images": total_images, "training": dict(training or {})}
     if files.planted.is_file():
         table = read_json(files.planted)
         if asked.items() <= table.items():
             return table
         raise ValueError(f"{run} holds another cell than {asked}; give another directory")
     began = time.monotonic()
-    progress(f"{run}: {rule}")
-    draw_images(rule, files, seed=seed, shuffled=control == "shuffled")
-    make = random_classifier if control == "random" else small_classifier
-    classifier = make(files, seed=seed)
+    progress(f"{run}: {_rule(asked)}")
+    draw_images(_rule(asked), files, seed=seed, control=control)
     model = train(
         files.images,
-        classifier,
+        classifier_of(files, net, seed=seed, control=control),
         run=run,
         resolution=SIDE,
         total_images=total_images,
-        perceptual="classifier",
         seed=seed,
         device="cpu",  # so many minutes of so many cores
+        **{"perceptual": "classifier"} | asked["training"],
     )
-    splits = read_splits(files.images, resolution=SIDE)
+    photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
-    found = search(model, splits["search"], files, images_seen=total_images)
+    found = search(model, photos, files, images_seen=total_images)
     progress(f"{run}: reading, twins, truth")
-    reader = train_reader(rule.scene, seed=seed)
-    factors = true_factors(rule.scene, splits["test"].names, "test", seed=seed)
-    rows = spread(len(factors), TESTED)
-    measured = measure(
-        model,
-        found,
-        splits["test"].batch(rows),
-        factors[rows],
-        rule,
-        reader=reader,
-        control=control,
-    )
-    table = asked | {"rule": str(rule)} | measured
+    stand = _bench(files, asked)
+    table = asked | measure(model, found, stand, control=control)
+    if plain:
+        progress(f"{run}: rivals")
+        table["rivals"] = compete(stand, model, found, photos, plain)
     table["minutes"] = (time.monotonic() - began) / 60
     write_json(files.planted, table)
     return table
 
 
-def checked(*, scene: str, kind: str, control: str) -> None:
-    """Refuse what there is no cell of.
+def bench(run: str) -> Bench:
+    """A finished cell, for another method: its classifier, test images, and the truth.
+
+    The images that a method may learn from are train and search of `images.zip` in the run.
 
     Raises:
-        ValueError: no such scene, kind or control.
+        FileNotFoundError: the directory holds no finished cell.
     """
-    if scene not in SCENES or kind not in get_args(Kind) or control not in get_args(Control):
-        raise ValueError(
-            f"got scene {scene!r}, kind {kind!r}, control {control!r}; give {' or '.join(SCENES)}; "
-            "sum, and or xor; random, shuffled or nothing"
-        )
+    files = Run(run)
+    if not files.planted.is_file():
+        raise FileNotFoundError(f"{run} holds no finished cell; run benchmarks/planted.py first")
+    return _bench(files, read_json(files.planted))
 
 
-# --- images and classifiers ----------------------------------------------------------------------
+def _rule(asked: Mapping[str, Any]) -> Rule:
+    given = {name: asked[name] for name in ("count", "kind", "correlation")}
+    return draw_rule(asked["seed"], scene=SCENES[asked["scene"]], **given)
 
 
-def draw_images(rule: Rule, files: Run, *, seed: int, shuffled: bool = False) -> None:
-    """Write the images of one rule as a zip of `split/class/number.png`, unless it is there.
-
-    Args:
-        rule: labels the images.
-        files: the run.
-        seed: of the factors.
-        shuffled: give every image another's label; the images are the same.
-    """
-    if files.images.is_file():
-        return
-    draw, mix = (torch.Generator().manual_seed(seed) for _ in range(2))
-    with runs.replacing(files.images) as part, zipfile.ZipFile(part, "w") as archive:
-        for split, count in COUNTS.items():
-            factors = rule.scene.sample(count, draw)
-            labels = rule.labels(factors)
-            if shuffled:
-                labels = labels[torch.randperm(count, generator=mix)]
-            images = rule.scene.render(factors, resolution=SIDE)
-            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                png = io.BytesIO()
-                to_picture(image).save(png, "PNG")
-                # a fixed date: the same seed gives the same bytes
-                name = zipfile.ZipInfo(f"{split}/{CLASSES[label]}/{number:05d}.png")
-                archive.writestr(name, png.getvalue())
-
-
-def true_factors(scene: Scene, names: Sequence[str], split: str, *, seed: int) -> Factors:
-    """The factors of drawn images, by their file names: drawn again from the seed."""
-    draw = torch.Generator().manual_seed(seed)
-    tables = {name: scene.sample(count, draw) for name, count in COUNTS.items()}
-    return tables[split][[int(PurePosixPath(name).stem) for name in names]]
-
-
-def small_classifier(files: Run, *, seed: int) -> Classifier:
-    """The classifier of the drawn images, trained unless it is there."""
-    folder = files.path / "planted-classifier"
-    if (folder / ABOUT_FILE).is_file():
-        return load_classifier(folder)
-    return train_classifier(
-        files.images,
-        folder,
-        resolution=SIDE,
-        total_images=CLASSIFIER_IMAGES,
-        flips=False,
-        seed=seed,
+def _bench(files: Run, asked: Mapping[str, Any]) -> Bench:
+    rule, seed, control = _rule(asked), asked["seed"], asked["control"]
+    classifier = classifier_of(files, asked["net"], seed=seed, control=control)
+    photos = read_splits(files.images, resolution=SIDE)["test"]
+    rows = spread(len(photos), TESTED)
+    return Bench(
+        classifier,
+        photos.batch(rows),
+        true_factors(rule, photos.names, "test", seed=seed, control=control)[rows],
+        train_reader(rule.scene, seed=seed),
+        importance(classifier, rule.scene, seed=1, resolution=SIDE),
+        None if control == "random" else rule,
+        monotone=rule.monotone and control not in ("random", "shuffled"),
     )
 
 
-@torch.no_grad()
-def random_classifier(files: Run, *, seed: int) -> Classifier:
-    """The same network with random weights, its margin as balanced and as wide as a trained one's.
+def checked(*, scene: str, kind: str, control: str, net: str = "small") -> None:
+    """Refuse what there is no cell of.
 
-    Left alone its logits would hardly move, and finding nothing would be no feat.
+    Raises:
+        ValueError: no such scene, kind, control or net.
     """
-    folder = files.path / "planted-classifier"
-    if not (folder / ABOUT_FILE).is_file():
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = SmallNet(3, len(CLASSES), resolution=SIDE)
-        photos = read_splits(files.images, resolution=SIDE)["search"].batch(slice(None))
-        lead = margin(network.eval()(photos))
-        network.head.weight.mul_(LEAD / lead.std())
-        network.head.bias.mul_(LEAD / lead.std())
-        network.head.bias[1] -= lead.mean() * LEAD / lead.std()
-        save_classifier(Classifier(network, CLASSES, size=SIDE), folder)
-    return load_classifier(folder)
+    options = {"scene": tuple(SCENES), "kind": get_args(Kind), "control": get_args(Control)}
+    options |= {"net": get_args(Net)}
+    given = {"scene": scene, "kind": kind, "control": control, "net": net}
+    for name, its in given.items():
+        if its not in options[name]:
+            words = ", ".join(word or "nothing" for word in options[name])
+            raise ValueError(f"got the {name} {its!r}; give one of {words}")
+
+
+def train_plain(
+    run: str,
+    *,
+    scene: str = "leaves",
+    seed: int = 0,
+    total_images: int = 12_000,
+    perceptual: Perceptual = "lpips",
+) -> StylEx:
+    """The generator that some rivals explain with: the classifier has no part in its training.
+
+    One for all cells of a scene. It is handed a classifier of random weights, only to be measured
+    by, and never hears of it.
+
+    Args:
+        run: directory to write everything into.
+        scene: leaves or cells.
+        seed: of images and training.
+        total_images: length in images seen: give that of the cells.
+        perceptual: lpips or none; the classifier's features would tell it of a classifier.
+    """
+    files = Run(run)
+    draw_images(draw_rule(seed, scene=SCENES[scene]), files, seed=seed)
+    return train(
+        files.images,
+        random_classifier(files, seed=seed),
+        run=run,
+        resolution=SIDE,
+        total_images=total_images,
+        condition=False,
+        kl_weight=0.0,
+        perceptual=perceptual,
+        seed=seed,
+        device="cpu",
+    )
 
 
 def search(model: StylEx, photos: ImageSet, files: Run, *, images_seen: int) -> Search:
@@ -222,16 +228,7 @@ def search(model: StylEx, photos: ImageSet, files: Run, *, images_seen: int) -> 
 # --- found against true --------------------------------------------------------------------------
 
 
-def measure(
-    model: StylEx,
-    found: Search,
-    photos: Images,
-    factors: Factors,
-    rule: Rule,
-    *,
-    reader: Reader,
-    control: Control = "",
-) -> dict[str, Any]:
+def measure(model: StylEx, found: Search, stand: Bench, *, control: Control = "") -> dict[str, Any]:
     """Score a search on test images against the truth measured on the classifier.
 
     An attribute passes where most of its pixel energy is explained by its twins and no gate of
@@ -241,39 +238,62 @@ def measure(
     Args:
         model: trained on images of the rule.
         found: attributes of its search images.
-        photos, factors: test images and what they were drawn from.
-        rule: what was planted.
-        reader: of the rule's scene.
-        control: of random weights nothing was planted, so no judge is asked.
+        stand: the cell's.
+        control: of the cell.
     """
-    names = rule.scene.factors
-    classify, synthesize = (partial(in_batches, f) for f in (model.classifier, model.synthesize))
-    judges = [] if control == "random" else [judge(rule, reader)]
-    subjects = Subjects(model, photos, judges=judges)
-    slope, r2 = read_quality(reader, factors, subjects.redrawn.images)
-    kept = readable(slope, r2)
-    true = importance(classify, rule.scene, seed=1, resolution=SIDE)
-    given = {"factors": factors, "scene": rule.scene, "kept": kept}
-    made = every_edit(synthesize, classify, reader.read, found, subjects.styles, **given)
-    score = score_edits(made, true, monotone=rule.monotone and not control)
-    evidence = scrutinise(subjects, found, count=max(1, len(made)))
-    rows = [_row(rank, edit, score, evidence, names) for rank, edit in enumerate(made)]
+    score = stand.score(of_search(found, *_ends(model)))
+    rule, rows = stand.rule, score["attributes"]
+    judges = [judge(rule, stand.reader)] if rule else []
+    subjects = Subjects(model, stand.photos, judges=judges)
+    evidence = scrutinise(subjects, found, count=max(1, len(rows)))
     for row in rows:
+        its = [x["gates"] for x in evidence if x["rank"] == row["rank"]]
+        shut = [{gate["name"] for gate in gates if gate["passed"] is False} for gates in its]
+        row["shut"] = sorted(set().union(*shut))
+        row["passed"] = row["explained"] >= EXPLAINED and any(not names for names in shut)
         row["false"] = row["passed"] and (control == "shuffled" or not row["used"])
+    names, g = stand.reader.scene.factors, torch.stack([*stand.true], 1).tolist()
+    deciding = [names[k] for k in rule.deciding] if rule else []
     return {
-        "deciding": [names[k] for k in rule.deciding],
-        **{key: value for key, value in score.items() if key not in ("main", "repeats", "taken")},
-        "used": [names[k] for k in score["used"]],
-        "readable": [name for name, good in zip(names, kept.tolist(), strict=True) if good],
-        "reading": dict(zip(names, torch.stack([slope, r2], 1).tolist(), strict=True)),
-        "importance": dict(zip(names, torch.stack([*true], 1).tolist(), strict=True)),
+        "rule": str(rule) if rule else "none: random weights",
+        "deciding": deciding,
+        "hidden": deciding[HIDDEN[control]] if control in HIDDEN else None,
+        **score,
+        "importance": dict(zip(names, g, strict=True)),
         "accuracy": model.classifier.about.get("accuracy"),
         "looked_at": len(rows),
         "passed": sum(row["passed"] for row in rows),
         "passed_falsely": sum(row["false"] for row in rows),
-        "attributes": rows,
-        **_flipped(flips.sufficiency(subjects, found, found.bounds)),
     }
+
+
+def compete(
+    stand: Bench, model: StylEx, found: Search, photos: ImageSet, plain: str
+) -> dict[str, dict[str, Any]]:
+    """The rivals' scores on a cell, by name.
+
+    Args:
+        stand: the cell's.
+        model, found: its StylEx and search.
+        photos: its search images.
+        plain: run of `train_plain`.
+    """
+    files = Run.open(plain)
+    width = read_json(files.about)["settings"]["width"]
+    generator = StylEx(model.classifier, resolution=SIDE, width=width)
+    generator.load_own_state(load_file(files.model))
+    generator.eval().requires_grad_(False)
+    images = photos.batch(spread(len(photos), SEARCHED))
+    entrants = rivals.on_plain(generator, explaining.search(generator, images))
+    entrants |= rivals.on_generator(model, found, images)
+    entrants["pixels"] = rivals.Pixels(model.classifier)
+    tables = {name: stand.score(method) for name, method in entrants.items()}
+    return tables | {"grid": rivals.grid(stand)}
+
+
+def _ends(model: StylEx) -> tuple[Callable[[Images], Any], Callable[[Any], Images]]:
+    """Photos to styles, styles to images."""
+    return partial(in_batches, model.styles), partial(in_batches, model.synthesize)
 
 
 def judge(rule: Rule, reader: Reader) -> Classifier:
@@ -284,39 +304,3 @@ def judge(rule: Rule, reader: Reader) -> Classifier:
         return torch.stack([-lead / 2, lead / 2], 1)
 
     return Classifier(logits, CLASSES, source="the planted rule")
-
-
-def _row(
-    rank: int,
-    edit: Edit,
-    score: Mapping[str, Any],
-    evidence: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """One attribute for a table; ranks start at 1."""
-    its = [x for x in evidence if x["rank"] == rank + 1]
-    shut = [[g["name"] for g in x["gates"] if g["passed"] is False] for x in its]
-    main, repeats = score["main"][rank], score["repeats"].get(rank)
-    return {
-        "rank": rank + 1,
-        "factor": None if main is None else names[main],
-        "used": main in score["used"],
-        "repeats": None if repeats is None else repeats + 1,
-        "effect": edit.effects.mean().item(),
-        "explained": edit.twins.explained,
-        "changes": dict(zip(names, edit.changes.tolist(), strict=True)),
-        "shut": sorted(set().union(*shut)),
-        "passed": not edit.twins.false_discovery and any(not names_ for names_ in shut),
-    }
-
-
-def _flipped(pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All attributes of a class together, at most ten: mean over the ordered pairs of classes."""
-    table: dict[str, Any] = {}
-    for name, key in (("sufficiency10", "flipped"), ("sufficiency10_confirmed", "confirmed")):
-        shares = [pair[key][-1] for pair in pairs.values() if pair.get(key)]
-        shares = [share for share in shares if share is not None]
-        table[name] = sum(shares) / len(shares) if shares else None
-        if not shares:
-            table[f"why_{name}"] = "no attributes, or no image that classifier and judge agree on"
-    return table

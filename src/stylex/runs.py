@@ -39,6 +39,8 @@ class Run:
         self.explanations = self.path / "explanations"  # one folder per explained image
         self.images = self.path / "images.zip"  # the demo's drawn images
         self.planted = self.path / "demo.json"  # the demo's found against planted
+        self.plant = self.path / "plant.json"  # a mark planted in photos, and what became of it
+        self.mark = self.path / "mark.png"  # that mark, and the attribute nearest to it
         self.report = self.path / "report.html"
         self.card = self.path / "README.md"  # the model card of an exported run
 

@@ -87,7 +87,7 @@ class Step:
         draw = self._draw(images_seen, attempt)
         number = images_seen // o.batch
         adversarial = images_seen >= o.adversarial_from_images
-        p = logits.softmax(1)
+        p = self.told(logits)
         seen = self.parts.judged
         photos_seen, p_seen = photos[:seen], p[:seen]
         self.trained.discriminator.requires_grad_(False)
@@ -129,6 +129,10 @@ class Step:
         ):
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate * min(1.0, left / o.decay_share) if o.decay_share else rate
+
+    def told(self, logits: Logits) -> Probabilities:
+        """The p that G and D are told: the classifier's; without the condition always the same."""
+        return (logits if self.options.condition else torch.zeros_like(logits)).softmax(1)
 
     def hide(self, p: Probabilities, draw: Draw) -> Probabilities:
         """The mean p instead of the photo's own in a share of the encoder passes (trap 11).
@@ -198,7 +202,7 @@ class Step:
         share, each = (draw.uniform(len(w), n) for n in (1, own.shape[1]))
         images = g.synthesis(torch.where(each < share**2, theirs, own), draw)
         with torch.no_grad():
-            return images, self.trained.classifier(images).float().softmax(1)
+            return images, self.told(self.trained.classifier(images).float())
 
     def from_noise(self, p: Probabilities, draw: Draw) -> Images:
         """The noise pass: w = M(z), styles mixed, with the batch's own p."""

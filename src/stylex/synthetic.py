@@ -32,15 +32,20 @@ class Rule:
         signs: +1 where more of the factor speaks for "yes", -1 where less does.
         kind: "sum", the signed sum is above its middle; "and", every signed factor is above a
             common threshold; "xor", an odd number of signed factors is above its middle.
+        nuisance: a factor that decides nothing but goes together with the label.
+        correlation: of the label with whether the nuisance is above its middle, 0 to 1.
 
     Raises:
-        ValueError: another kind, another number of signs, or a column that the scene has not.
+        ValueError: another kind, another number of signs, a column that the scene has not, or a
+            nuisance that decides.
     """
 
     scene: Scene
     deciding: tuple[int, ...]
     signs: tuple[int, ...]
     kind: Kind = "sum"
+    nuisance: int | None = None
+    correlation: float = 0.0
 
     def __post_init__(self) -> None:
         """Check at the door."""
@@ -51,6 +56,11 @@ class Rule:
             raise ValueError(
                 f"got deciding={self.deciding} and signs={self.signs}; give different columns "
                 f"below {len(self.scene.factors)} and one sign for each"
+            )
+        if not 0 <= self.correlation <= 1 or self.nuisance in self.deciding:
+            raise ValueError(
+                f"got nuisance={self.nuisance} at correlation={self.correlation}; give a factor "
+                "that does not decide, and a correlation from 0 to 1"
             )
 
     @property
@@ -77,29 +87,54 @@ class Rule:
         """1 ("yes") or 0 ("no") for each row."""
         return (self.margin(factors) > 0).long()
 
+    def sample(self, n: int, generator: torch.Generator) -> Factors:
+        """Factors as `Scene.sample` draws them, the nuisance tied to the label.
+
+        In as large a share of the images as the correlation says, the nuisance stands in the half
+        of its range that belongs to the label; each factor stays uniform.
+        """
+        factors = self.scene.sample(n, generator)
+        if self.nuisance is not None:
+            tied = torch.rand(n, generator=generator) < self.correlation
+            free = factors[:, self.nuisance]
+            bound = (free + self.labels(factors)) / 2
+            factors[:, self.nuisance] = torch.where(tied, bound, free)
+        return factors
+
     def __str__(self) -> str:
         """The rule in words, as a table shows it."""
         words = [
             f"{'more' if sign > 0 else 'less'} {self.scene.factors[k]}"
             for k, sign in zip(self.deciding, self.signs, strict=True)
         ]
-        if self.kind == "xor":
-            return "an odd number of: " + ", ".join(words)
-        return (" and " if self.kind == "and" else ", ").join(words)
+        said = (" and " if self.kind == "and" else ", ").join(words)
+        said = "an odd number of: " * (self.kind == "xor") + said
+        if self.nuisance is None:
+            return said
+        return f"{said} ({self.scene.factors[self.nuisance]} goes along: {self.correlation:g})"
 
 
-def draw_rule(seed: int, *, scene: Scene = LEAVES, count: int = 2, kind: Kind = "sum") -> Rule:
-    """Plant a rule: distinct random factors with random signs.
+def draw_rule(
+    seed: int,
+    *,
+    scene: Scene = LEAVES,
+    count: int = 2,
+    kind: Kind = "sum",
+    correlation: float = 0.0,
+) -> Rule:
+    """Plant a rule: distinct random factors with random signs, and perhaps a nuisance beside them.
 
     Raises:
         ValueError: there are not so many factors.
     """
-    if not 1 <= count <= len(scene.factors):
-        raise ValueError(f"got count={count} deciding factors; give 1 to {len(scene.factors)}")
+    most = len(scene.factors) - bool(correlation)
+    if not 1 <= count <= most:
+        raise ValueError(f"got count={count} deciding factors; give 1 to {most}")
     generator = torch.Generator().manual_seed(seed)
-    deciding = torch.randperm(len(scene.factors), generator=generator)[:count].tolist()
+    order = torch.randperm(len(scene.factors), generator=generator).tolist()
     signs = (2 * torch.randint(2, (count,), generator=generator) - 1).tolist()
-    return Rule(scene, tuple(deciding), tuple(signs), kind)
+    nuisance = order[count] if correlation else None
+    return Rule(scene, tuple(order[:count]), tuple(signs), kind, nuisance, correlation)
 
 
 # --- a generator without a network ---------------------------------------------------------------

@@ -42,6 +42,7 @@ def train(
     batch: int = 16,
     group: str | None = None,
     flips: bool = False,
+    condition: bool = True,
     hide_p: float = 0.5,
     judged_share: float = 0.5,
     noise_share: float = 0.5,
@@ -96,6 +97,9 @@ def train(
         batch: images per step, over all processes.
         group: regular expression on names; images with the same match stay in one split.
         flips: also show mirrored images; leave off where left and right mean something.
+        condition: tell generator and D the photo's p; off, neither depends on any p. With a KL
+            weight of 0 and a perceptual distance other than the classifier's, the classifier then
+            has no part in the training.
         hide_p: share of the encoder passes that get the mean p, so that the class comes through w.
         judged_share: share of each batch that D sees: it costs most and learns soonest.
         noise_share: share of the adversarial images drawn from noise; the rest are reconstructions.
