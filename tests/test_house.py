@@ -22,6 +22,7 @@ COMMANDS = (
     "explain",
     "evaluate",
     "report",
+    "view",
     "export",
     "demo",
 )

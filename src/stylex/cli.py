@@ -6,6 +6,7 @@ Nothing heavy is imported before a command is chosen, so `stylex --help` answers
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,9 +22,11 @@ COMMANDS = {
     "explain": "what would have to change in one photo",
     "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
+    "view": "the same page over the model itself: move, flip, name, compare",
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
 }
+HOMES = {"demo": "demo", "export": "export", "view": "viewer"}  # commands that are a module's own
 
 SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
@@ -75,14 +78,8 @@ def command(name: str) -> Callable[..., Any]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name == "demo":
-        from stylex.demo import demo
-
-        return demo
-    if name == "export":
-        from stylex.export import export
-
-        return export
+    if name in HOMES:
+        return getattr(import_module(f"stylex.{HOMES[name]}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 

@@ -38,6 +38,7 @@ class Run:
         self.explanations = self.path / "explanations"  # one folder per explained image
         self.images = self.path / "images.zip"  # the demo's drawn images
         self.planted = self.path / "demo.json"  # the demo's found against planted
+        self.notes = self.path / "notes.json"  # what people call the attributes, and think of them
         self.report = self.path / "report.html"
         self.card = self.path / "README.md"  # the model card of an exported run
 
