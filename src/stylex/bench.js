@@ -52,7 +52,7 @@ class Desk {
 
   row(knob) {
     const ends = [0, 1].map((direction) => knob.ways.find((way) => way.direction === direction));
-    const end = (way) => make("span", { class: "end" }, way ? this.run.classes[way.target] : "");
+    const end = (way) => make("span", { class: "end" }, way?.effect > 0 ? this.run.classes[way.target] : "");
     const slider = make("input", { type: "range", min: -1, max: 1, step: 0.0625, value: 0,
       oninput: () => this.turn(knob.coordinate, Number(slider.value)) });
     const title = make("button", { type: "button", class: "about", "aria-expanded": "false",
@@ -433,6 +433,7 @@ async function begin() {
   $("#desks").classList.toggle("many", desks.length > 1);
   const photos = source.runs[0].photos;
   $("#sort [value=disagreement]").hidden = $("#sort [value=disagreement]").disabled = !photos;
+  $("#gallery").classList.toggle("pairs", Boolean(photos));
   $("#own").hidden = !source.upload;
   $("#between").hidden = !source.against || desks.length < 2;
   $("#sort").addEventListener("change", hang);

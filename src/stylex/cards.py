@@ -42,13 +42,14 @@ def described(run: Run, metrics: Json) -> dict[str, Any]:
         knob["ways"].append(way)
     for knob in knobs.values():  # of a move found for several classes the one it moves most
         best = sorted(knob["ways"], key=lambda way: way["effect"])
-        knob["ways"] = list({way["direction"]: way for way in best}.values())[::-1]
+        kept_ways = {way["direction"]: way for way in best}.values()
+        knob["ways"] = sorted(kept_ways, key=lambda way: -way["effect"])
     return {
         "name": run.path.resolve().name,
         "classes": [str(name) for name in about["classes"]],
         "side": about["resolution"],
         "strength": (search.get("made") or {}).get("strength") or 1.0,
-        "knobs": list(knobs.values()),
+        "knobs": sorted(knobs.values(), key=lambda knob: -knob["ways"][0]["effect"]),
         "notes": read_notes(run.path),
         "marks": list(MARKS[1:]),
     }

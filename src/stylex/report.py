@@ -199,7 +199,8 @@ def _link(step: Json, answer: Json) -> Html:
     link = tag(
         "a", f"Attribute {step['rank']}", href=f"#attribute-{answer['target']}-{step['rank']}"
     )
-    return join((link, f" ({coordinate})"))
+    called = f" “{step['name']}”" if step.get("name") else ""
+    return join((link, f"{called} ({coordinate})"))
 
 
 def _errors(answer: Json) -> str:

@@ -302,12 +302,12 @@ def view(
     app = create_app(paths, sessions, missing=missing)
     own = host in LOOPBACK
     token = "" if own else secrets.token_urlsafe(24)
-    with _listening(host, port) as listening:
-        where = f"http://{_in_address(host)}:{listening.getsockname()[1]}/"
+    with listening(host, port) as bound:
+        where = f"http://{_in_address(host)}:{bound.getsockname()[1]}/"
         print(f"{missing}\n" * bool(missing) + where + f"?token={token}" * (not own), flush=True)
         door = Door(app, hosts=LOOPBACK if own else None, token=token)
         config = uvicorn.Config(door, log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def open_sessions(
@@ -345,7 +345,8 @@ def _searched(path: Path, session: Any) -> tuple[str, int]:
     return str(read_json(Run.open(path).about)["data"]["hash"]), len(session.styles)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket to serve at; ValueError where it is not to be had."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
