@@ -13,7 +13,6 @@ from small import ROWS, Plain, begun, flat, searched, seeing, weighing
 
 from stylex import showing
 from stylex.door import LOOPBACK, Door
-from stylex.runs import Run, append_line
 from stylex.session import Session
 from stylex.viewer import create_app, listening
 
@@ -36,7 +35,6 @@ def session(*, photos: bool = False, quarter: int = 0) -> Session:
 def run_of(path: Path, opened: Session) -> Path:
     """A run directory with the search of a session, drawn."""
     begun(path, opened.model)
-    append_line(Run(path).log, {"images_seen": 64, "seconds": 1.0, "losses": {"l1": 0.1}})
     opened.found.save(path)
     names = [f"search {i}.png" for i in range(len(opened.found.styles))]
     showing.illustrate(opened.model, opened.found, names, path)

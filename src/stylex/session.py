@@ -9,7 +9,7 @@ import io
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,6 +162,7 @@ class Session:
             target: index of the class.
             frozen: coordinates that must not change.
         """
+        self._check(moves)
         held = {j: x for j, x in moves.items() if j in frozen}
         start = self._moved(self._of(image), held)
         free = [a for a in self.found.towards(target) if a.coordinate not in frozen]
@@ -268,12 +269,15 @@ class Session:
             return self._uploads[image]
 
     def _moved(self, styles: Styles, moves: Moves) -> Styles:
+        self._check(moves)
         for coordinate, strength in moves.items():
-            if coordinate not in self.coordinates:
-                raise KeyError(f"coordinate {coordinate} is none of the attributes found")
             way = int(strength > 0)
             styles = shift(styles, coordinate, way, self.found.bounds, abs(strength))
         return styles
+
+    def _check(self, coordinates: Iterable[int]) -> None:
+        if unknown := set(coordinates) - self.coordinates:
+            raise KeyError(f"coordinate {min(unknown)} is none of the attributes found")
 
     def _draw(self, styles: Styles) -> tuple[Images, Logits]:
         with self.lock, torch.inference_mode():
