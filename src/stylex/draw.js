@@ -11,8 +11,10 @@ function make(name, attributes = {}, ...inside) {
   return made;
 }
 
+const SVG = document.querySelector("#desk").content.querySelector("svg").namespaceURI;
+
 function vector(name, attributes, ...inside) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...inside);
   return made;
@@ -42,14 +44,13 @@ function split(before, after, share) {
   return both;
 }
 
+// One cell of a picture of many.
 function thumbnail({ url, columns, cells, at }) {
-  const rows = Math.ceil(cells / columns);
-  const part = (i, of) => (of > 1 ? (100 * i) / (of - 1) : 0);
-  const made = make("span", { class: "thumb" });
-  made.style.backgroundImage = `url("${url}")`;
-  made.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
-  made.style.backgroundPosition = `${part(at % columns, columns)}% ${part(Math.floor(at / columns), rows)}%`;
-  return made;
+  const rows = Math.ceil(cells / columns), picture = make("img", { src: url, alt: "" });
+  const [x, y] = [at % columns, Math.floor(at / columns)];
+  picture.style.width = `${columns * 100}%`;
+  picture.style.transform = `translate(${(-100 * x) / columns}%, ${(-100 * y) / rows}%)`;
+  return make("span", { class: "thumb" }, picture);
 }
 
 const SHARES = 8; // classes shown of many

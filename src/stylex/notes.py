@@ -39,7 +39,9 @@ def read_notes(run: str | Path) -> dict[int, Note]:
     try:
         return {int(coordinate): _checked(note) for coordinate, note in read_json(path).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no notes ({error}); restore or delete it") from None
+        raise ValueError(
+            f"{path} holds no notes ({type(error).__name__}); restore or delete it"
+        ) from None
 
 
 def write_note(
