@@ -417,6 +417,15 @@ def test_runs_of_other_images_want_the_same_data(tmp_path, monkeypatch):
         open_sessions(paths, **options)
 
 
+def test_a_run_that_is_not_whole_is_one_line(tmp_path):
+    """Files of a stranger may hold anything."""
+    run = run_of(tmp_path / "run", session())
+    (run / "search.json").write_text('{"attributes": [{"target": 0}]}')
+    with pytest.raises(ValueError, match="is not a whole run") as caught:
+        create_app([run], [session()])
+    assert "\n" not in str(caught.value)
+
+
 def test_without_its_packages_the_command_says_what_to_install():
     """In one line."""
     code = (
