@@ -125,6 +125,7 @@ def test_an_attribute_of_one_run_may_be_unused_by_another(opened):
     table = opened.against(session(quarter=3))
     first = next(row for row in table if (row["coordinate"], row["direction"]) == (0, 1))
     assert first["used"] == [True, False]
+    assert first["own"] == pytest.approx((1.8 + 0 + 0.72) / 3)
     assert first["other"] == 0
     assert all(row["used"][0] == row["used"][1] for row in opened.against(opened))
 

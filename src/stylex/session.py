@@ -23,6 +23,7 @@ from stylex.attfind import Search
 from stylex.classifier import load_classifier
 from stylex.counterfactual import subset
 from stylex.data import read_images
+from stylex.looking import spread
 from stylex.metrics import l1
 from stylex.model import StylEx, in_batches
 from stylex.photos import open_image, to_bytes, to_unit
@@ -234,8 +235,7 @@ class Session:
 
         Effects are means over up to 16 images, in logits of the class of the same name.
         """
-        rows = torch.arange(min(COMPARED, len(self.styles))) * len(self.styles) // COMPARED
-        styles = self.styles[rows]
+        styles = self.styles[spread(len(self.styles), COMPARED)]
         before = self._draw(styles)[0]
         table = []
         for a in self.found.attributes:
