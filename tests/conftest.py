@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import chromium
 from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,6 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot run."""
     if not SHARED.is_dir():
         _skip(items, "shared", "the real images and weights (../shared) are not beside the project")
+    if chromium() is None:
+        _skip(items, "browser", "Chromium is not installed (Debian: apt-get install chromium)")
     if any(item.get_closest_marker("gpu") for item in items) and not _cuda():
         _skip(items, "gpu", "no CUDA device")
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "study",
+    "view",
     "export",
     "demo",
     "plant",

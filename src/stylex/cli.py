@@ -24,12 +24,13 @@ COMMANDS = {
     "explain": "what would have to change in one photo",
     "evaluate": "the evidence: flips, judges, survival, floors and trust gates",
     "report": "one offline HTML page about a run",
+    "view": "the same page over the model itself: move, flip, name, compare",
     "study": "forms by which people judge what was found, and their scores",
     "export": "a finished run to give away, with a model card",
     "demo": "all of it on drawn images: no download, no GPU, at most 12 minutes",
     "plant": "a mark planted in your photos: would an explanation find this shortcut?",
 }
-MODULES = ("demo", "export", "plant", "study")  # commands that a module of their name holds
+HOMES = {name: name for name in ("demo", "export", "plant", "study")} | {"view": "viewer"}
 
 SOURCE = (
     "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
@@ -85,8 +86,8 @@ def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
         from stylex.classifying import train_classifier
 
         return from_strings(train_classifier)
-    if name in MODULES:
-        return getattr(import_module(f"stylex.{name}"), name)
+    if name in HOMES:  # a module's own
+        return getattr(import_module(f"stylex.{HOMES[name]}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
 

@@ -122,17 +122,20 @@ class StylEx(nn.Module):
             save_file(self.own_state(), partial)
 
     @classmethod
-    def load(cls, run: str | Path, *, classifier: Classifier | None = None) -> "StylEx":
+    def load(
+        cls, run: str | Path, *, classifier: Classifier | None = None, strange: bool = False
+    ) -> "StylEx":
         """Open a run.
 
         Args:
             run: the directory that training wrote.
             classifier: where given, used instead of the one that the run remembers.
+            strange: the run may be somebody else's: no Python is called because it says so.
 
         Raises:
             FileNotFoundError: not a run, or nothing was saved yet.
-            ValueError: the classifier is not the one that the run was trained with, or the file
-                of weights is damaged or another network's.
+            ValueError: the classifier is not the one that the run was trained with, or is Python
+                that a stranger names; or the file of weights is damaged or another network's.
         """
         files = Run.open(run)
         about = read_json(files.about)
@@ -140,7 +143,13 @@ class StylEx(nn.Module):
             raise FileNotFoundError(
                 f"{run} holds no {files.model.name} yet; let `stylex train` reach its first save"
             )
-        classifier = recall(about["classifier"], files.path, override=classifier)
+        record = about["classifier"]
+        if strange and classifier is None and record["kind"] == "python":
+            raise ValueError(
+                f"{run} names Python code as its classifier ({record['source']}), and no code is "
+                "called on the word of a run; if you know it, name it yourself by --classifier"
+            )
+        classifier = recall(record, files.path, override=classifier)
         model = cls(
             classifier,
             resolution=about["resolution"],

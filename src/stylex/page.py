@@ -1,11 +1,13 @@
 """The page: HTML that escapes by default, embedded pictures, small charts, one file out of all.
 
-It knows nothing of runs. `page.html`, `page.css` and `page.js` beside it are the page's frame.
+It knows nothing of runs. The HTML, CSS and JS files beside it are the page's frame.
 """
 
+import json
 import math
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -16,6 +18,9 @@ from typing import Any
 
 from PIL import Image
 
+PAGE = "page.html"
+STYLES = ("page.css", "bench.css")
+SCRIPTS = ("page.js", "source.js", "draw.js", "bench.js")
 LIMIT_BYTES = 10_000_000
 ROOM_BYTES = 8_500_000  # of it for pictures, as base64; words take the place of what is beyond
 EXACT_BYTES = 100_000  # a picture beyond this is compressed with loss
@@ -45,25 +50,47 @@ def tag(name: str, *inside: Any, **attributes: Any) -> Html:
     return Html(f"<{name}{said}>{join(inside)}{end}")
 
 
-def fill(title: str, **parts: str) -> str:
+def fill(title: str, live: bool = False, **parts: str) -> str:
     """The whole page; `title` and every part that is not `Html` are escaped.
 
-    Only the page's own style and script may run: they are allowed by their hashes.
+    Only the page's own style and script may run: they are allowed by their hashes. A live page may
+    also ask the server that it came from.
     """
-    names = ("page.html", "page.css", "page.js")
-    page, style, script = ((files("stylex") / name).read_text("utf-8") for name in names)
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
+    page, style, script = _frame()
     safe = {name: join([part]) for name, part in {"title": title, **parts}.items()}
-    filled = Template(page).substitute(policy=policy, style=style, script=script, **safe)
+    given = {"policy": policy(live), "style": style, "script": script}
+    filled = Template(page).substitute(given, **safe)
     assert len(filled.encode()) < LIMIT_BYTES
     return filled
 
 
+def policy(live: bool) -> str:
+    """What a browser may do with the page."""
+    _, style, script = _frame()
+    asks = "connect-src 'self'; img-src data: blob: 'self'" if live else "img-src data:"
+    return (
+        f"default-src 'none'; {asks}; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _frame() -> tuple[str, str, str]:
+    """The page's own HTML, style and script."""
+    folder = files("stylex")
+    page, *rest = ((folder / name).read_text("utf-8") for name in (PAGE, *STYLES, *SCRIPTS))
+    styles, scripts = rest[: len(STYLES)], rest[len(STYLES) :]
+    return page, "\n".join(styles), "\n".join(scripts)
+
+
 def _hash(text: str) -> str:
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def data(values: Any) -> Html:
+    """Data for the page's script; nothing in it can end the element that it stands in."""
+    text = json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="data">{text}</script>')
 
 
 def note(*inside: Any) -> Html:

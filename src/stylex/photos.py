@@ -15,6 +15,8 @@ from torch import Tensor
 from stylex.shapes import Images
 
 Bytes = UInt8[Tensor, "n c h w"]
+COMMON = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # all that a stranger may send
+MOST_PIXELS = 40_000_000  # of a stranger's image
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _lines(source: Path) -> list[str]:
 
 
 def open_image(
-    file: str | Path | bytes, *, resolution: int, channels: int = 3
+    file: str | Path | bytes, *, resolution: int, channels: int = 3, strange: bool = False
 ) -> UInt8[Tensor, "c h w"]:
     """Open an image of any size and mode, as the networks will see it.
 
@@ -110,6 +112,7 @@ def open_image(
         file: a path, or the bytes of a file.
         resolution: side in pixels, a power of two from 32 to 256.
         channels: 3 for RGB, 1 for gray.
+        strange: somebody else sent it: only the `COMMON` formats, and at most `MOST_PIXELS`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -121,7 +124,10 @@ def open_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # damaged metadata beside sound pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file if named else io.BytesIO(file)) as image:
+            formats = COMMON if strange else None
+            with Image.open(file if named else io.BytesIO(file), formats=formats) as image:
+                if strange and image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are too many")
                 square = _square(image, resolution, "L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise FileNotFoundError(f"{file} does not exist; give an image file") from None

@@ -41,6 +41,7 @@ class Run:
         self.planted = self.path / "demo.json"  # the demo's found against planted
         self.plant = self.path / "plant.json"  # a mark planted in photos, and what became of it
         self.mark = self.path / "mark.png"  # that mark, and the attribute nearest to it
+        self.notes = self.path / "notes.json"  # what people call the attributes, and think of them
         self.report = self.path / "report.html"
         self.card = self.path / "README.md"  # the model card of an exported run
 

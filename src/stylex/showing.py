@@ -26,6 +26,7 @@ from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
+from stylex.notes import read_notes
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
 from stylex.selection import considered, stable
@@ -208,8 +209,14 @@ def write_explanation(
     """
     folder = Run(run).explanation(f"{Path(name).stem}-to-{answer.classes[answer.target]}")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "explanation.json", as_data(answer, found, name, floors))
-    _draw_pictures(answer, found, folder)
+    data = as_data(answer, found, name, floors)
+    notes = read_notes(run)
+    for step in (step for steps in data["steps"].values() for step in steps):
+        if step["coordinate"] in notes:
+            step["name"] = notes[step["coordinate"]]["name"]
+    write_json(folder / "explanation.json", data)
+    called = {coordinate: note["name"] for coordinate, note in notes.items() if note["name"]}
+    _draw_pictures(answer, found, folder, called)
     return folder
 
 
@@ -273,12 +280,12 @@ def in_words(answer: dict[str, Any]) -> str:
     lines += [f"careful: {says}" for says in answer["warnings"]]
     lines += ["each alone (change in logits):"]
     lines += [
-        f"  attribute {step['rank']}: {name} {step['probability']:.0%} ({step['effect']:+.2f})"
+        f"  {_title(step)}: {name} {step['probability']:.0%} ({step['effect']:+.2f})"
         for step in steps["independent"]
     ]
     lines += ["together, one after the other:"] if steps["subset"] else []
     lines += [
-        f"  + attribute {step['rank']}: {name} {step['probability']:.0%}"
+        f"  + {_title(step)}: {name} {step['probability']:.0%}"
         + ("  the decision flips" if step["flipped"] else "")
         for step in steps["subset"]
     ]
@@ -290,6 +297,10 @@ def in_words(answer: dict[str, Any]) -> str:
         shares = agreement_in_words(answer["agreement_floors"])
         lines.append(f"agreement of drawn and photo: {shares}")
     return "\n".join(lines)
+
+
+def _title(step: dict[str, Any]) -> str:
+    return step.get("name") or f"attribute {step['rank']}"
 
 
 def _chance(logits: Sequence[float], target: int) -> float:
@@ -352,17 +363,20 @@ def _ranks(answer: Explanation, found: Search) -> dict[tuple[int, int], int]:
     return {_move(a): rank for rank, a in enumerate(found.towards(answer.target), start=1)}
 
 
-def _draw_pictures(answer: Explanation, found: Search, folder: Path) -> None:
+def _draw_pictures(
+    answer: Explanation, found: Search, folder: Path, called: dict[int, str]
+) -> None:
     """The strip and animation of the attributes together, the maps of each alone."""
     name, ranks = answer.classes[answer.target], _ranks(answer, found)
+
+    def title(step: Step) -> str:
+        return called.get(step.attribute.coordinate) or f"attribute {ranks[_move(step.attribute)]}"
+
     images = torch.cat([answer.photo, answer.reconstruction, answer.together])
     captions = [
         f"photo\n{name} {_chance(answer.photo_logits, answer.target):.0%}",
         f"drawn\n{name} {_chance(answer.reconstruction_logits, answer.target):.0%}",
-        *(
-            f"+ attribute {ranks[_move(step.attribute)]}\n{name} {step.probability:.0%}"
-            for step in answer.subset
-        ),
+        *(f"+ {title(step)}\n{name} {step.probability:.0%}" for step in answer.subset),
     ]
     pictures.save(pictures.captioned(images, captions), folder / "strip.png")
     ends = [
@@ -373,8 +387,5 @@ def _draw_pictures(answer: Explanation, found: Search, folder: Path) -> None:
     for suffix in (".gif", ".webp"):
         pictures.animate(frames, folder / f"animation{suffix}")
     maps = [pictures.difference_map(answer.reconstruction[0], image) for image in answer.alone]
-    captions = [
-        f"attribute {ranks[_move(step.attribute)]}\n{step.effect:+.2f}"
-        for step in answer.independent
-    ]
+    captions = [f"{title(step)}\n{step.effect:+.2f}" for step in answer.independent]
     pictures.save(pictures.captioned(torch.stack(maps), captions), folder / "maps.png")

@@ -1,0 +1,320 @@
+"""One opened run as the viewer asks it: images, edits, curves, flips, examples.
+
+An image is encoded once and its styles are kept; after that a question costs one synthesis. A lock
+keeps the networks for one question at a time, so that many people wait a moment and none is lost.
+"""
+
+import base64
+import io
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from stylex import pictures
+from stylex.attfind import Search
+from stylex.classifier import load_classifier
+from stylex.counterfactual import subset
+from stylex.data import read_images
+from stylex.looking import spread
+from stylex.metrics import l1
+from stylex.model import StylEx, in_batches
+from stylex.photos import open_image, to_bytes, to_unit
+from stylex.selection import CHANGED, stable
+from stylex.shapes import Images, Logits, Styles
+from stylex.stylespace import shift
+
+Moves = Mapping[int, float]  # coordinate: strength; below 0 towards the low bound, above the high
+UPLOADS = 32  # kept; the oldest is forgotten
+EXAMPLES = 8  # of each direction
+CURVE = [i / 8 for i in range(-8, 9)]  # strengths of a curve
+COLUMNS = 20  # of an atlas
+COMPARED = 16  # images on which two runs are compared
+
+
+class Session:
+    """A model, what was found on it, and the images to look at.
+
+    Args:
+        model: the StylEx of the run.
+        found: its search.
+        names: of the images.
+        styles: `[n, s]` of the images; by default those of the search images, of which no photos
+            are kept.
+        photos: `[n, c, h, w]`, where there are any.
+    """
+
+    def __init__(
+        self,
+        model: StylEx,
+        found: Search,
+        *,
+        names: Sequence[str] = (),
+        styles: Styles | None = None,
+        photos: Images | None = None,
+    ):
+        self.model, self.found, self.photos = model, found, photos
+        self.styles = found.styles if styles is None else styles
+        self.names = list(names) or [f"search image {i + 1}" for i in range(len(self.styles))]
+        self.coordinates = {attribute.coordinate for attribute in found.attributes}
+        self.stable = stable(found.effects)
+        self.lock = threading.Lock()
+        self._uploads: OrderedDict[int, Styles] = OrderedDict()
+        self._numbers = itertools.count(len(self.styles))
+        self.drawn, self.logits = self._in_batches(self.styles)
+        self.seen = None if photos is None else in_batches(model.probabilities, photos)
+
+    @classmethod
+    def open(
+        cls, run: str | Path, *, classifier: str | None, data: str | Path | None, images: int
+    ) -> "Session":
+        """Open a run that may be a stranger's: none of the code that it names is called.
+
+        Args:
+            run: directory of a run that was searched.
+            classifier: as in `--classifier`, where the run keeps no copy of its own.
+            data: images to look at; without them the reconstructions of the search are shown.
+            images: most images.
+        """
+        given = load_classifier(classifier) if classifier else None
+        model = StylEx.load(run, classifier=given, strange=True)
+        found = Search.load(run)
+        if data is None:
+            return cls(model, found)
+        options = {"resolution": model.resolution, "channels": model.channels}
+        read = read_images(data, limit=images, seed=0, **options)
+        photos = read.batch(slice(None))
+        styles = in_batches(model.styles, photos)
+        return cls(model, found, names=read.names, styles=styles, photos=photos)
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """Name, probabilities of photo and reconstruction, and L1 error of every image."""
+        drawn = self.logits.softmax(1).tolist()
+        photo = [None] * len(drawn) if self.seen is None else self.seen.tolist()
+        error = [None] * len(drawn) if self.photos is None else l1(self.photos, self.drawn).tolist()
+        return [
+            {"name": name, "photo": _short(p), "drawn": _short(d), "l1": e}
+            for name, p, d, e in zip(self.names, photo, drawn, error, strict=True)
+        ]
+
+    def atlas(self, kind: Literal["photo", "drawn"]) -> bytes:
+        """All images of one kind as one WebP, in rows of twenty.
+
+        Raises:
+            KeyError: the run was opened without photos.
+        """
+        images = self.drawn if kind == "drawn" else self.photos
+        if images is None:
+            raise KeyError("this run was opened without photos; add --data to the command")
+        blank = -len(images) % COLUMNS
+        full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
+        return _encoded(pictures.sprite(full.split(COLUMNS)), "WEBP", quality=85)
+
+    def upload(self, file: bytes) -> dict[str, Any]:
+        """Encode somebody's image; it stays in memory only, and only for a while.
+
+        Raises:
+            ValueError: it is no image that is taken.
+        """
+        options = {"resolution": self.model.resolution, "channels": self.model.channels}
+        photo = to_unit(open_image(file, strange=True, **options)[None])
+        with self.lock, torch.inference_mode():
+            styles, p = self.model.styles(photo), self.model.probabilities(photo)
+        drawn, logits = self._draw(styles)
+        with self.lock:
+            number = next(self._numbers)
+            self._uploads[number] = styles
+            if len(self._uploads) > UPLOADS:
+                self._uploads.popitem(last=False)
+        return {
+            "image": number,
+            "photo": _short(p[0].tolist()),
+            "drawn": _short(logits[0].softmax(0).tolist()),
+            "l1": l1(photo, drawn).item(),
+            "pixels": _pixels(photo[0]),
+        }
+
+    def edit(self, image: int, moves: Moves) -> dict[str, Any]:
+        """An image with coordinates moved: pixels and probabilities."""
+        drawn, logits = self._draw(self._moved(self._of(image), moves))
+        return {"pixels": _pixels(drawn[0]), "probabilities": _short(logits[0].softmax(0).tolist())}
+
+    def curve(self, image: int, moves: Moves, coordinate: int) -> dict[str, Any]:
+        """Probabilities while one coordinate goes from its low to its high bound."""
+        styles = self._of(image)
+        ways = [self._moved(styles, {**moves, coordinate: x}) for x in CURVE]
+        p = self._draw(torch.cat(ways))[1].softmax(1)
+        return {"strengths": CURVE, "probabilities": [_short(row) for row in p.tolist()]}
+
+    def flip(self, image: int, moves: Moves, target: int, frozen: Collection[int]) -> Any:
+        """The smallest greedy set of attributes that decides for the target (method.md 5).
+
+        Args:
+            image: which one.
+            moves: what stands now; of it the frozen coordinates stay where they are.
+            target: index of the class.
+            frozen: coordinates that must not change.
+        """
+        self._check(moves)
+        held = {j: x for j, x in moves.items() if j in frozen}
+        start = self._moved(self._of(image), held)
+        free = [a for a in self.found.towards(target) if a.coordinate not in frozen]
+        strength = self.found.strength
+        steps = subset(
+            self._score, start, self.found.bounds, free, target=target, strength=strength
+        )
+        first = int(self._score(start)[0].argmax())
+        ways = {s.attribute.coordinate: _way(s.attribute.direction, strength) for s in steps}
+        return {
+            "moves": held | ways,
+            "steps": [
+                {
+                    "coordinate": s.attribute.coordinate,
+                    "strength": ways[s.attribute.coordinate],
+                    "probability": round(s.probability, 4),
+                }
+                for s in steps
+            ],
+            "flipped": first == target or bool(steps and steps[-1].flipped),
+        }
+
+    def examples(self, coordinate: int) -> dict[str, Any]:
+        """What one coordinate does to the search images, both ways, and where it acts.
+
+        Effects are those of the search, in logits of the class that the direction raises most.
+        """
+        rows, ways, changes = self.stable.nonzero().flatten(), [], []
+        for direction in (0, 1) if len(rows) else ():
+            effects = self.found.effects[rows, coordinate, direction]
+            target = int(effects.mean(0).argmax())
+            order = effects[:, target].argsort(descending=True, stable=True)[:EXAMPLES]
+            styles = self.found.styles[rows[order]]
+            to = self._moved(styles, {coordinate: _way(direction, self.found.strength)})
+            before, after = self._draw(styles)[0], self._draw(to)[0]
+            changes.append((after - before).abs().mean(1))
+            shown = zip(before, after, effects[order, target].tolist(), strict=True)
+            ways.append(
+                {
+                    "direction": direction,
+                    "target": target,
+                    "effects": [round(e, 3) for e in effects[:, target].tolist()],
+                    "examples": [
+                        {"before": _pixels(b), "after": _pixels(a), "effect": round(e, 3)}
+                        for b, a, e in shown
+                    ],
+                }
+            )
+        return {"ways": ways, "where": _pixels(_heat(torch.cat(changes))) if changes else None}
+
+    def animation(self, image: int, moves: Moves, kind: Literal["GIF", "WEBP"], name: str) -> bytes:
+        """Before and after at 600 ms (method.md 4.4), captioned, as one file."""
+        styles = self._of(image)
+        drawn, logits = self._draw(torch.cat([styles, self._moved(styles, moves)]))
+        p = logits.softmax(1)
+        top = int((p[1] - p[0]).argmax())
+        says = [f"{self.model.classes[top]} {share:.0%}" for share in p[:, top].tolist()]
+        frames = [
+            pictures.captioned(drawn[i : i + 1], [f"{name}\n{says[i]}" if name else says[i]])
+            for i in (0, 1)
+        ]
+        width = max(frame.width for frame in frames)
+        first, second = (pictures.centred(frame, width) for frame in frames)
+        more = {"append_images": [second], "duration": pictures.FLICKER_MS, "loop": 0}
+        return _encoded(first, kind, save_all=True, **more)
+
+    def against(self, other: "Session") -> list[dict[str, Any]]:
+        """How far each attribute of this run moves this classifier and another one.
+
+        Effects are means over up to 16 images, in logits of the class of the same name.
+        """
+        styles = self.styles[spread(len(self.styles), COMPARED)]
+        before = self._draw(styles)[0]
+        table = []
+        for a in self.found.attributes:
+            way = _way(a.direction, self.found.strength)
+            after = self._draw(self._moved(styles, {a.coordinate: way}))[0]
+            name = self.model.classes[a.target]
+            theirs = other.effect(before, after, name)
+            ours = self.effect(before, after, name)
+            used = [e is not None and e > CHANGED for e in (ours, theirs)]
+            table.append(
+                {"coordinate": a.coordinate, "direction": a.direction, "target": a.target}
+                | {"own": ours, "other": theirs, "used": used}
+            )
+        return table
+
+    def effect(self, before: Images, after: Images, name: str) -> float | None:
+        """Mean change of the logit of a class, None where this classifier has no such class."""
+        if name not in self.model.classes:
+            return None
+        with self.lock, torch.inference_mode():
+            change = self.model.classifier(after) - self.model.classifier(before)
+        return round(change[:, self.model.classes.index(name)].mean().item(), 3)
+
+    def _of(self, image: int) -> Styles:
+        if 0 <= image < len(self.styles):
+            return self.styles[image : image + 1]
+        with self.lock:
+            if image not in self._uploads:
+                raise KeyError(f"there is no image {image} any more; add it again")
+            self._uploads.move_to_end(image)
+            return self._uploads[image]
+
+    def _moved(self, styles: Styles, moves: Moves) -> Styles:
+        self._check(moves)
+        for coordinate, strength in moves.items():
+            way = int(strength > 0)
+            styles = shift(styles, coordinate, way, self.found.bounds, abs(strength))
+        return styles
+
+    def _check(self, coordinates: Iterable[int]) -> None:
+        if unknown := set(coordinates) - self.coordinates:
+            raise KeyError(f"coordinate {min(unknown)} is none of the attributes found")
+
+    def _draw(self, styles: Styles) -> tuple[Images, Logits]:
+        with self.lock, torch.inference_mode():
+            drawn = self.model.synthesize(styles)
+            return drawn, self.model.classifier(drawn)
+
+    def _score(self, styles: Styles) -> Logits:
+        return self._draw(styles)[1]
+
+    def _in_batches(self, styles: Styles) -> tuple[Images, Logits]:
+        parts = [self._draw(part) for part in styles.split(32)]
+        drawn, logits = zip(*parts, strict=True)
+        return torch.cat(drawn), torch.cat(logits)
+
+
+def _way(direction: int, strength: float) -> float:
+    """A direction and a strength as one signed number."""
+    return strength if direction else -strength
+
+
+def _short(shares: list[float] | None) -> list[float] | None:
+    return None if shares is None else [round(share, 4) for share in shares]
+
+
+def _pixels(image: Float[Tensor, "c h w"]) -> str:
+    """Red, green and blue of every pixel, row by row, as base64."""
+    rgb = to_bytes(image[None])[0].expand(3, -1, -1).permute(1, 2, 0)
+    return base64.b64encode(rgb.contiguous().numpy().tobytes()).decode()
+
+
+def _heat(changes: Float[Tensor, "n h w"]) -> Float[Tensor, "1 h w"]:
+    """Mean absolute change of each pixel, from black to white at its largest."""
+    mean = changes.mean(0, keepdim=True)
+    return 2 * mean / mean.max().clamp_min(1e-8) - 1
+
+
+def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()

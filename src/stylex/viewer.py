@@ -1,0 +1,366 @@
+"""`stylex view`: the report's page over the model itself, for one person or a small group.
+
+stylex view --run runs/leaves --data photos-val/
+
+The application knows of models only what a `Session` answers; who may ask it is the door's matter.
+"""
+
+import secrets
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from stylex.cards import described
+from stylex.door import LOOPBACK, Door
+from stylex.notes import NAME_LETTERS, NOTE_LETTERS, Mark, as_csv, read_notes, write_note
+from stylex.page import policy
+from stylex.report import page_of
+from stylex.runs import Run, read_json
+
+try:
+    import uvicorn
+    from fastapi import APIRouter, Depends, FastAPI, Request, Response
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from pydantic import BaseModel, ConfigDict, Field
+    from starlette.exceptions import HTTPException
+except ImportError as error:
+    raise ValueError(
+        f"stylex view needs one more package ({error.name}): pip install 'stylex[view]'"
+    ) from None
+
+RUNS = 4  # side by side
+IMAGES = 1000  # in a gallery
+KNOBS = 64  # moved at once
+Index = Annotated[int, Field(ge=0, le=2**31)]
+Strength = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+
+class Asked(BaseModel):
+    """A body: nothing that is not asked for, and no text that stands for a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Knob(Asked):
+    """One coordinate and how far it is moved, below 0 towards its low bound."""
+
+    coordinate: Index
+    strength: Strength
+
+
+class Edit(Asked):
+    """An image and all knobs that are not at rest."""
+
+    image: Index
+    knobs: Annotated[list[Knob], Field(max_length=KNOBS)] = []
+
+    @property
+    def moves(self) -> dict[int, float]:
+        """Strength by coordinate."""
+        return {knob.coordinate: knob.strength for knob in self.knobs}
+
+
+class Curve(Edit):
+    """Over which coordinate the curve runs."""
+
+    coordinate: Index
+
+
+class Flip(Edit):
+    """The class wanted, and which coordinates must not change."""
+
+    target: Index
+    frozen: Annotated[list[Index], Field(max_length=KNOBS)] = []
+
+
+class Film(Edit):
+    """The format of an animation, and words to write below it."""
+
+    format: Literal["GIF", "WEBP"]
+    title: Annotated[str, Field(max_length=NAME_LETTERS)] = ""
+
+
+class Coordinate(Asked):
+    """One attribute's coordinate."""
+
+    coordinate: Index
+
+
+class Saying(Coordinate):
+    """What somebody says of an attribute."""
+
+    name: Annotated[str, Field(max_length=NAME_LETTERS)] = ""
+    note: Annotated[str, Field(max_length=NOTE_LETTERS)] = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run, what answers for it, and its finished page."""
+
+    run: Run
+    session: Any  # a `Session`: named by no annotation that is read at run time, it brings torch
+    page: str
+
+
+def create_app(paths: Sequence[Path], sessions: Sequence[Any], *, missing: str = "") -> FastAPI:
+    """The API and the pages, without a door.
+
+    Args:
+        paths: the run directories.
+        sessions: the `Session` of each, in the same order.
+        missing: what cannot be shown, in words.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    runs = [Run.open(path) for path in paths]
+    app.state.runs = [
+        Opened(run, session, _page(run, i))
+        for i, (run, session) in enumerate(zip(runs, sessions, strict=True))
+    ]
+    app.state.missing = missing
+    app.include_router(asks)
+    _answer_mistakes(app)
+    return app
+
+
+def _page(run: Run, number: int) -> str:
+    try:
+        return page_of(run, {"live": True, "page": number})
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{run.path} is not a whole run ({what}); write it again") from error
+
+
+asks = APIRouter()
+_uploading = threading.Lock()  # an image has one number in all runs
+
+
+def _opened(run: int, request: Request) -> Opened:
+    runs = request.app.state.runs
+    if not 0 <= run < len(runs):
+        raise KeyError(f"there is no run {run} here")
+    return runs[run]
+
+
+async def _sent(request: Request) -> bytes:
+    if not request.headers.get("content-type", "").startswith("image/"):
+        raise ValueError("send the image as it is, with its content type image/...")
+    return await request.body()
+
+
+OneRun = Annotated[Opened, Depends(_opened)]
+
+
+@asks.get("/")
+def first(request: Request) -> Response:
+    """The page of the first run."""
+    return page(_opened(0, request))
+
+
+@asks.get("/runs/{run}")
+def page(at: OneRun) -> Response:
+    """The page of one run."""
+    headers = {"content-security-policy": f"{policy(True)}; frame-ancestors 'none'"}
+    return HTMLResponse(at.page, headers=headers)
+
+
+@asks.get("/api/runs")
+def about(request: Request) -> Response:
+    """All runs: classes, knobs, notes, images."""
+    shown = []
+    for at in request.app.state.runs:
+        metrics = read_json(at.run.metrics) if at.run.metrics.is_file() else {}
+        own = {"images": at.session.images, "photos": at.session.photos is not None}
+        shown.append(described(at.run, metrics) | own)
+    return JSONResponse({"runs": shown, "missing": request.app.state.missing})
+
+
+@asks.get("/api/runs/{run}/atlas/{kind}")
+def atlas(at: OneRun, kind: Literal["photo", "drawn"]) -> Response:
+    """All images of one kind in one picture."""
+    return Response(at.session.atlas(kind), media_type="image/webp")
+
+
+@asks.post("/api/images")
+def upload(request: Request, file: Annotated[bytes, Depends(_sent)]) -> Response:
+    """Encode somebody's image in every run."""
+    with _uploading:
+        return JSONResponse([at.session.upload(file) for at in request.app.state.runs])
+
+
+@asks.post("/api/runs/{run}/edit")
+def edit(at: OneRun, asked: Edit) -> Response:
+    """An image with several knobs moved, and its probabilities."""
+    return JSONResponse(at.session.edit(asked.image, asked.moves))
+
+
+@asks.post("/api/runs/{run}/curve")
+def curve(at: OneRun, asked: Curve) -> Response:
+    """Probabilities over the strength of one knob, the others as they stand."""
+    return JSONResponse(at.session.curve(asked.image, asked.moves, asked.coordinate))
+
+
+@asks.post("/api/runs/{run}/flip")
+def flip(at: OneRun, asked: Flip) -> Response:
+    """As few attributes as possible that make the classifier decide for the target."""
+    if asked.target >= len(at.session.model.classes):
+        raise KeyError(f"there is no class {asked.target}")
+    return JSONResponse(at.session.flip(asked.image, asked.moves, asked.target, asked.frozen))
+
+
+@asks.post("/api/runs/{run}/examples")
+def examples(at: OneRun, asked: Coordinate) -> Response:
+    """Many images of one attribute, both ways."""
+    return JSONResponse(at.session.examples(_known(at, asked.coordinate)))
+
+
+@asks.post("/api/runs/{run}/film")
+def film(at: OneRun, asked: Film) -> Response:
+    """Before and after as an animation."""
+    made = at.session.animation(asked.image, asked.moves, asked.format, asked.title)
+    return Response(made, media_type=f"image/{asked.format.lower()}")
+
+
+@asks.post("/api/runs/{run}/against/{other}")
+def against(at: OneRun, other: int, request: Request) -> Response:
+    """Which of a run's attributes another run's classifier uses too."""
+    return JSONResponse(at.session.against(_opened(other, request).session))
+
+
+@asks.post("/api/runs/{run}/notes")
+def say(at: OneRun, asked: Saying) -> Response:
+    """Save what somebody says of an attribute, at once."""
+    said = {"name": asked.name, "note": asked.note, "mark": asked.mark}
+    return JSONResponse(write_note(at.run.path, _known(at, asked.coordinate), **said))
+
+
+@asks.get("/api/runs/{run}/notes.csv")
+def table(at: OneRun) -> Response:
+    """All that was said, for a spreadsheet."""
+    headers = {"content-disposition": 'attachment; filename="notes.csv"'}
+    text = as_csv(read_notes(at.run.path))
+    return Response(text, media_type="text/csv", headers=headers)
+
+
+def _known(at: Opened, coordinate: int) -> int:
+    if coordinate not in at.session.coordinates:
+        raise KeyError(f"coordinate {coordinate} is none of the attributes found")
+    return coordinate
+
+
+def _answer_mistakes(app: FastAPI) -> None:
+    """Each mistake of an asker is a status and one line; what he sent is not sent back."""
+
+    def line(status: int, says: str) -> Response:
+        return JSONResponse({"says": says}, status)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = " ".join(str(part) for part in first["loc"] if part != "body")
+        plain = where.encode("ascii", "replace").decode()[:80]
+        return line(422, f"{plain}: {first['type']}" if plain else str(first["type"]))
+
+    @app.exception_handler(HTTPException)
+    def refused(_request: Request, error: HTTPException) -> Response:
+        return line(error.status_code, str(error.detail))
+
+    @app.exception_handler(KeyError)
+    def unknown(_request: Request, error: KeyError) -> Response:
+        return line(404, str(error.args[0]))
+
+    @app.exception_handler(ValueError)
+    def wrong(_request: Request, error: ValueError) -> Response:
+        return line(422, str(error))
+
+    @app.exception_handler(OSError)
+    def unwritable(_request: Request, error: OSError) -> Response:
+        return line(409, f"the run cannot be written ({error.strerror}); make it writable")
+
+
+def view(
+    *,
+    run: tyro.conf.UseAppendAction[tuple[str, ...]],
+    data: str | None = None,
+    images: int = 200,
+    classifier: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    host: str = "127.0.0.1",
+    port: int = 8420,
+) -> None:
+    """Open runs in the browser: move attributes, flip images, give names, compare.
+
+    Args:
+        run: directory of a run that was searched; give it again to put another one beside.
+        data: images to look at; without them the run's search images as the model redraws them,
+            for a run keeps no photos.
+        images: most images.
+        classifier: needed only where a run could not keep its own: file.py:function. No Python is
+            called that only the run names. For several runs give one each.
+        host: address to listen at; any other than this machine's own asks visitors for a token.
+        port: 0 takes a free one.
+    """
+    paths = [Path(one) for one in run]
+    sessions, missing = open_sessions(paths, data=data, images=images, classifiers=classifier)
+    app = create_app(paths, sessions, missing=missing)
+    own = host in LOOPBACK
+    token = "" if own else secrets.token_urlsafe(24)
+    with listening(host, port) as bound:
+        where = f"http://{_in_address(host)}:{bound.getsockname()[1]}/"
+        print(f"{missing}\n" * bool(missing) + where + f"?token={token}" * (not own), flush=True)
+        door = Door(app, hosts=LOOPBACK if own else None, token=token)
+        config = uvicorn.Config(door, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def open_sessions(
+    paths: Sequence[Path], *, data: str | None, images: int, classifiers: Sequence[str]
+) -> tuple[list[Any], str]:
+    """Open the runs, and say what cannot be shown of them.
+
+    Raises:
+        ValueError: too many runs, or runs of other images that `data` does not bring together.
+    """
+    from stylex.session import Session
+
+    if not 1 <= len(paths) <= RUNS:
+        raise ValueError(f"{len(paths)} runs came; give one to {RUNS} by --run")
+    if not 1 <= images <= IMAGES:
+        raise ValueError(f"images is {images}; wanted 1 to {IMAGES}, give another")
+    if classifiers and len(classifiers) != len(paths):
+        raise ValueError("give one --classifier for each --run, in the same order")
+    of = classifiers or [None] * len(paths)
+    options = {"data": data, "images": images}
+    sessions = [Session.open(p, classifier=c, **options) for p, c in zip(paths, of, strict=True)]
+    if data is not None:
+        return sessions, ""
+    if len({_searched(path, session) for path, session in zip(paths, sessions, strict=True)}) > 1:
+        raise ValueError("these runs were searched on other images; give the same to all by --data")
+    source = read_json(Run.open(paths[0]).about)["data"]["source"]
+    return sessions, (
+        "No photos: a run does not keep them. Shown are the search images as the model redraws "
+        f"them; --data adds photos (this run was trained on {source})."
+    )
+
+
+def _searched(path: Path, session: Any) -> tuple[str, int]:
+    """What tells whether two runs were searched on the same images."""
+    return str(read_json(Run.open(path).about)["data"]["hash"]), len(session.styles)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket to serve at; ValueError where it is not to be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"cannot listen at {host} port {port} ({error}); give others") from None
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

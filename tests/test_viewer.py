@@ -1,0 +1,445 @@
+"""The viewer's API over a real socket: what it answers, and what it refuses."""
+
+import asyncio
+import json
+import random
+import struct
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from viewing import contents, encoded, run_of, served, session
+
+from stylex.door import IMAGE_BYTES, JSON_BYTES, Door
+from stylex.notes import read_notes
+from stylex.viewer import create_app, open_sessions, view
+
+EVIL = "<script>document.title='owned'</script>"
+POSTS = ("edit", "curve", "flip", "examples", "film", "notes")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A run that was searched, in closed form."""
+    return run_of(tmp_path_factory.mktemp("runs") / "quarters", session())
+
+
+@pytest.fixture(scope="module")
+def api(folder):
+    """A client of the viewer, as a script on this machine would be."""
+    with (
+        served([folder, folder], [session(), session(photos=True)]) as address,
+        httpx.Client(base_url=address, timeout=30) as client,
+    ):
+        yield client
+
+
+def refused(answer: httpx.Response, status: int | None = None) -> str:
+    """The one line of a refusal; anything else fails."""
+    assert 400 <= answer.status_code < 500, (answer.status_code, answer.text[:200])
+    assert status in (None, answer.status_code)
+    says = answer.json()["says"]
+    assert says
+    assert "\n" not in says
+    assert "Traceback" not in says
+    return says
+
+
+# What it answers
+
+
+def test_the_page_is_the_report_and_may_only_ask_its_own_server(api):
+    """The policy allows no inline code beyond the page's own, by hash."""
+    page = api.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "What decides between" in page.text
+    assert '"live": true' in page.text
+    assert '"page": 1' in api.get("/runs/1").text
+    for name, value in (("x-content-type-options", "nosniff"), ("cache-control", "no-store")):
+        assert page.headers[name] == value
+
+
+def test_all_runs_are_described(api):
+    """Knobs with both ends, images with probabilities, and what is missing in words."""
+    about = api.get("/api/runs").json()
+    first, second = about["runs"]
+    assert about["missing"] == "no photos"
+    assert (first["classes"], first["side"]) == (["no", "yes"], 32)
+    knob = next(knob for knob in first["knobs"] if knob["coordinate"] == 0)
+    assert {way["direction"]: way["target"] for way in knob["ways"]} == {0: 0, 1: 1}
+    assert (first["photos"], second["photos"]) == (False, True)
+    assert [image["photo"] for image in first["images"]] == [None] * 3
+    assert api.get("/api/runs/1/atlas/photo").headers["content-type"] == "image/webp"
+    assert "--data" in refused(api.get("/api/runs/0/atlas/photo"), 404)
+
+
+def test_moves_curves_flips_and_films(api):
+    """The session's numbers go through unchanged."""
+    opened, knobs = session(), [{"coordinate": 0, "strength": 0.5}]
+    body = {"image": 0, "knobs": knobs}
+
+    def ask(what: str, **more):
+        return api.post(f"/api/runs/0/{what}", json=body | more)
+
+    assert ask("edit").json() == opened.edit(0, {0: 0.5})
+    assert ask("curve", coordinate=1).json() == opened.curve(0, {0: 0.5}, 1)
+    flipped = opened.flip(0, {0: 0.5}, 1, [0])
+    answer = ask("flip", target=1, frozen=[0]).json()
+    assert answer == flipped | {"moves": {str(j): x for j, x in flipped["moves"].items()}}
+    assert ask("film", format="GIF", title="x").content[:6] == b"GIF89a"
+    assert ask("film", format="WEBP").content[8:12] == b"WEBP"
+    assert api.post("/api/runs/0/examples", json={"coordinate": 0}).json() == opened.examples(0)
+    assert len(api.post("/api/runs/0/against/1").json()) == len(opened.found.attributes)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_an_image_of_any_common_kind_is_encoded_in_every_run(api, folder, kind):
+    """It gets one number in all runs, can be edited at once, and is not written."""
+    before = contents(folder)
+    photo = encoded(Image.new("RGB", (45, 60), (200, 200, 200)), kind)
+    first, second = api.post(
+        "/api/images", content=photo, headers={"content-type": "image/x"}
+    ).json()
+    assert first["image"] == second["image"] >= 3
+    edited = api.post("/api/runs/1/edit", json={"image": first["image"]}).json()
+    assert edited["probabilities"] == second["drawn"]
+    assert contents(folder) == before
+
+
+def test_names_are_saved_at_once_and_stand_everywhere(tmp_path):
+    """In the run, in the API, in the table, on the report and escaped."""
+    run, opened = run_of(tmp_path / "run", session()), session()
+    with served([run], [opened]) as address, httpx.Client(base_url=address) as client:
+        said = {"coordinate": 0, "name": EVIL, "note": "=cmd()", "mark": "confounder"}
+        assert client.post("/api/runs/0/notes", json=said).json()["0"]["name"] == EVIL
+        assert read_notes(run)[0]["mark"] == "confounder"
+        assert client.get("/api/runs").json()["runs"][0]["notes"]["0"]["note"] == "=cmd()"
+        table = client.get("/api/runs/0/notes.csv")
+        assert "'=cmd()" in table.text
+        assert "attachment" in table.headers["content-disposition"]
+    app = create_app([run], [opened])
+    assert EVIL not in app.state.runs[0].page
+    assert "&lt;script&gt;document.title" in app.state.runs[0].page
+
+
+def test_five_people_at_once_lose_no_request(api):
+    """Every one of their moves is answered, and rightly."""
+    opened = session()
+
+    async def person(client: httpx.AsyncClient, image: int) -> list[bool]:
+        right = []
+        for i in range(12):
+            moves = {0: i / 12, 1: -i / 12}
+            knobs = [{"coordinate": j, "strength": x} for j, x in moves.items()]
+            body = {"image": image, "knobs": knobs}
+            answer = await client.post("/api/runs/0/edit", json=body)
+            right.append(answer.json() == opened.edit(image, moves))
+        return right
+
+    async def people() -> list[list[bool]]:
+        async with httpx.AsyncClient(base_url=api.base_url, timeout=30) as client:
+            return await asyncio.gather(*(person(client, i % 3) for i in range(5)))
+
+    assert all(all(right) for right in asyncio.run(people()))
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/..%2f..%2fetc%2fpasswd",
+        "/runs/..%2f..%2frun.json",
+        "/runs/0/../../run.json",
+        "/api/runs/0/atlas/..%2f..%2frun.json",
+        "/api/runs/%2e%2e/edit",
+        "/run.json",
+        "/report.html",
+        "/openapi.json",
+        "/docs",
+        "/runs/7",
+        "/runs/-1",
+        "/runs/99999999999999999999999",
+        "/api/runs/0/edit",
+    ],
+)
+def test_no_path_leads_anywhere(api, path):
+    """Nothing is served from the disk, so there is nowhere to climb."""
+    refused(api.send(httpx.Request("GET", str(api.base_url).rstrip("/") + path)))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:80"},
+        {"host": "127.0.0.1.evil.example"},
+        {"host": ""},
+        {"host": "[::1"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+    ids=str,
+)
+def test_other_sites_and_other_names_are_refused(api, folder, headers):
+    """A page of somebody else cannot ask, nor can a name that was bent to this address."""
+    before = contents(folder)
+    body = {"coordinate": 0, "name": "x"}
+    refused(api.post("/api/runs/0/notes", json=body, headers=headers), 403)
+    refused(api.get("/api/runs", headers=headers), 403)
+    assert contents(folder) == before
+
+
+def test_the_own_page_is_let_in(api):
+    """With the headers that a browser sends from it."""
+    address = str(api.base_url).rstrip("/")
+    own = {"origin": address, "sec-fetch-site": "same-origin"}
+    assert api.post("/api/runs/0/edit", json={"image": 0}, headers=own).is_success
+    named = {"host": address.removeprefix("http://").replace("127.0.0.1", "localhost")}
+    assert api.get("/", headers=named).is_success
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has that many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rest = chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rest
+
+
+BAD = {
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+    "html": b"<!doctype html><script>alert(1)</script>",
+    "html behind a PNG's signature": b"\x89PNG\r\n\x1a\n<html><script>alert(1)</script>",
+    "nothing": b"",
+    "noise": bytes(range(256)) * 20,
+    "bomb": bomb(50_000, 50_000),
+    "smaller bomb": bomb(8_000, 8_000),
+    "half a PNG": encoded(Image.effect_noise((64, 64), 50))[:900],
+    "tiff": encoded(Image.new("RGB", (8, 8)), "TIFF"),
+    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    "tar": b"photo.png" + bytes(600),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_is_no_common_image_is_refused(api, folder, kind):
+    """Whatever it calls itself; nothing is written."""
+    before = contents(folder)
+    headers = {"content-type": "image/png"}
+    says = refused(api.post("/api/images", content=BAD[kind], headers=headers), 422)
+    assert "<" not in says
+    assert contents(folder) == before
+
+
+def test_an_upload_must_say_that_it_is_an_image(api):
+    """A form of another site cannot: a browser would ask first, and is refused."""
+    photo = encoded(Image.new("RGB", (9, 9)))
+    for kind in ("text/plain", "multipart/form-data; boundary=x", "application/json"):
+        refused(api.post("/api/images", content=photo, headers={"content-type": kind}), 422)
+    refused(api.options("/api/images", headers={"origin": "http://evil.example"}), 403)
+
+
+@pytest.mark.parametrize(
+    ("path", "most"), [("/api/images", IMAGE_BYTES), ("/api/runs/0/notes", JSON_BYTES)]
+)
+def test_too_much_is_refused(api, path, most):
+    """By what it says of its length, and by what comes where it does not say."""
+    headers = {"content-type": "image/png"}
+
+    def drops():
+        for _ in range(most // 50_000 + 2):
+            yield bytes(50_000)
+
+    for body in (bytes(most + 1), drops()):
+        with suppress(httpx.WriteError, httpx.ReadError):  # it hung up while more was sent
+            refused(api.post(path, content=body, headers=headers), 413)
+    assert api.get("/").is_success
+
+
+def valid(what: str) -> dict:
+    """A body that is taken."""
+    edit = {"image": 0, "knobs": [{"coordinate": 0, "strength": 0.5}]}
+    return {
+        "edit": edit,
+        "curve": edit | {"coordinate": 1},
+        "flip": edit | {"target": 1, "frozen": [1]},
+        "examples": {"coordinate": 0},
+        "film": edit | {"format": "GIF", "title": "x"},
+        "notes": {"coordinate": 0, "name": "x", "note": "y", "mark": ""},
+    }[what]
+
+
+WRONG = [{"coordinate": 0}, [{"coordinate": 0, "strength": 9}], [[]], [], {}, None, True,
+         -1, 2**70, 1e308, 0.5, float("nan"), float("inf")]  # fmt: skip
+RAW = [b"", b"{", b"[" * 5000, b"\xff\xfe", b'{"image": ' + b"9" * 5000 + b"}", b"null", b"0",
+       b'"x"', b'{"image": 0, "image": "x"}', b"\x00" * 40, b"{}garbage", b'{"image":1e999}',
+       b'{"image": 0, "coordinate": 0, "name": "\\ud800", "mark": "?"}']  # fmt: skip
+
+
+def malformed(what: str, chance: random.Random) -> bytes:
+    """A body that is nearly right: something is missing, too much, of another kind, or no JSON."""
+    if chance.random() < 0.15:
+        return chance.choice(RAW)
+    body = valid(what)
+    key = chance.choice(list(body))
+    way = chance.randrange(4)
+    if way == 0:
+        body[chance.choice(["extra", "__proto__", "run", "path"])] = chance.choice(WRONG)
+    elif way == 1 and key in ("image", "coordinate", "target", "format"):
+        body["image" if "image" in body else "coordinate"] = None
+    elif way == 2 and "knobs" in body:
+        body["knobs"] = [{"coordinate": chance.choice([3, -1, "0"]), "strength": 0.5}] * 3
+    else:
+        numbers = [value for value in WRONG if type(value) is not int or value not in (0, 3)]
+        body[key] = chance.choice(
+            [value for value in numbers if not isinstance(value, str)] + [7.5]
+        )
+        if key in ("knobs", "frozen") and body[key] == []:
+            body[key] = 7
+    return json.dumps(body).encode()
+
+
+def test_a_thousand_malformed_bodies_do_nothing(api, folder):
+    """Each is refused with a 4xx and a line; the server lives and nothing is written."""
+    before, chance = contents(folder), random.Random(0)
+    for i in range(1000):
+        what = POSTS[i % len(POSTS)]
+        body = malformed(what, chance)
+        headers = {"content-type": "application/json"}
+        answer = api.post(f"/api/runs/0/{what}", content=body, headers=headers)
+        assert 400 <= answer.status_code < 500, (what, body[:200], answer.status_code)
+        refused(answer)
+    assert contents(folder) == before
+    for what in POSTS[:-1]:
+        assert api.post(f"/api/runs/0/{what}", json=valid(what)).is_success
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(POSTS), st.data())
+def test_no_body_of_the_schema_breaks_the_server(api, folder, what, data):
+    """Bodies drawn from the schema's own keys: an answer or a 4xx, never a 5xx."""
+    keys = list(valid(what))
+    body = {key: data.draw(ANYTHING | st.just(valid(what)[key])) for key in keys}
+    if what == "notes":
+        body["coordinate"] = 3  # none of the attributes: nothing may be written here
+    answer = api.post(f"/api/runs/0/{what}", content=json.dumps(body).encode())
+    assert answer.status_code < 500
+
+
+def test_the_schema_names_every_path(folder):
+    """The attacks above know all of them."""
+    paths = create_app([folder], [session()]).openapi()["paths"]
+    posts = {path for path, ways in paths.items() if "post" in ways}
+    assert posts == {"/api/images", "/api/runs/{run}/against/{other}"} | {
+        f"/api/runs/{{run}}/{what}" for what in POSTS
+    }
+
+
+def test_an_open_door_asks_for_its_token(folder):
+    """Once in the address, then in a cookie that scripts do not see; a wrong one is refused."""
+    with served([folder], [session()], token="right-token") as address:
+        with httpx.Client(base_url=address) as stranger:
+            for path in ("/", "/?token=wrong", "/?token=", "/api/runs", "/?token=%ff"):
+                assert "token" in refused(stranger.get(path), 401)
+            refused(stranger.post("/api/runs/0/edit?token=right-token", json={"image": 0}), 401)
+            refused(stranger.get("/", headers={"cookie": "stylex=r%C3%A4"}), 401)
+        with httpx.Client(base_url=address) as guest:
+            welcome = guest.get("/?token=right-token")
+            assert (welcome.status_code, welcome.headers["location"]) == (303, "/")
+            assert {"HttpOnly", "SameSite=Strict"} <= set(welcome.headers["set-cookie"].split("; "))
+            assert guest.get("/").is_success
+            assert guest.post("/api/runs/0/edit", json={"image": 0}).is_success
+
+
+def test_a_door_without_names_or_token_is_a_mistake():
+    """It would let everybody in."""
+    with pytest.raises(AssertionError):
+        Door(lambda *_: None, hosts=None)
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"run": ("nowhere",)}, "is not a run"),
+        ({"run": ()}, "0 runs came"),
+        ({"run": ("a",) * 9}, "9 runs came"),
+        ({"run": ("a", "b"), "classifier": ("x",)}, "one --classifier for each --run"),
+        ({"run": ("a",), "images": 0}, "images is 0"),
+    ],
+)
+def test_bad_options_are_one_line(options, says):
+    """As for every command."""
+    with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
+        view(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_of_other_images_want_the_same_data(tmp_path, monkeypatch):
+    """Side by side they must show the same images."""
+    monkeypatch.setattr("stylex.session.Session.open", lambda path, **_: session())
+    paths = [run_of(tmp_path / name, session()) for name in "ab"]
+    options = {"data": None, "images": 9, "classifiers": ()}
+    opened, missing = open_sessions(paths, **options)
+    assert len(opened) == 2
+    assert "--data adds photos" in missing
+    text = (paths[1] / "run.json").read_text()
+    (paths[1] / "run.json").write_text(text.replace("0" * 64, "1" * 64))
+    with pytest.raises(ValueError, match="searched on other images"):
+        open_sessions(paths, **options)
+
+
+def test_a_run_that_is_not_whole_is_one_line(tmp_path):
+    """Files of a stranger may hold anything."""
+    run = run_of(tmp_path / "run", session())
+    (run / "search.json").write_text('{"attributes": [{"target": 0}]}')
+    with pytest.raises(ValueError, match="is not a whole run") as caught:
+        create_app([run], [session()])
+    assert "\n" not in str(caught.value)
+
+
+def test_without_its_packages_the_command_says_what_to_install():
+    """In one line."""
+    code = (
+        "import sys\nsys.modules['fastapi'] = None\n"
+        "sys.argv = ['stylex', 'view', '--run', 'x']\n"
+        "from stylex.cli import main\nmain()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert "pip install 'stylex[view]'" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_the_app_imports_no_torch():
+    """It knows of models only what a session answers."""
+    code = "import sys, stylex.viewer; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,70 @@
+"""What the viewer's tests share: small runs on disk and a server that answers for them."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import uvicorn
+from PIL import Image
+from small import ROWS, Plain, begun, flat, searched, seeing, weighing
+
+from stylex import showing
+from stylex.door import LOOPBACK, Door
+from stylex.session import Session
+from stylex.viewer import create_app, listening
+
+WEIGHTS = [[-0.9, 0.9], [-0.45, 0.45], [0.0, 0.0], [0.0, 0.0]]  # of two quarters
+
+
+def session(*, photos: bool = False, quarter: int = 0) -> Session:
+    """A model in closed form whose classifier looks at one quarter, or weighs two of them."""
+    classifier = seeing(quarter) if quarter else weighing(WEIGHTS, [0.0, 0.0])
+    model = Plain(classifier)
+    found = searched(model, ROWS, count=3, threshold=2.5)
+    if not photos:
+        return Session(model, found)
+    images = flat(*ROWS)
+    return Session(
+        model, found, names=["a.png", "b.png", "c.png"], styles=torch.tensor(ROWS), photos=images
+    )
+
+
+def run_of(path: Path, opened: Session) -> Path:
+    """A run directory with the search of a session, drawn."""
+    begun(path, opened.model)
+    opened.found.save(path)
+    names = [f"search {i}.png" for i in range(len(opened.found.styles))]
+    showing.illustrate(opened.model, opened.found, names, path)
+    return path
+
+
+@contextmanager
+def served(paths: list[Path], sessions: list[Session], *, token: str = "") -> Iterator[str]:
+    """The viewer on a free port, in a thread; given is its address."""
+    app = create_app(paths, sessions, missing="no photos")
+    door = Door(app, hosts=None if token else LOOPBACK, token=token)
+    with listening("127.0.0.1", 0) as socket:
+        config = uvicorn.Config(
+            door, log_level="critical", access_log=False, lifespan="off", ws="none"
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(10)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """The file of a picture."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
