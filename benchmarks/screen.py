@@ -16,6 +16,7 @@ from made import RESULTS, made, write_result
 
 from stylex import demo
 from stylex.attfind import Search
+from stylex.losses import varying
 from stylex.runs import Run, read_json, read_lines
 from stylex.selection import participation_ratio
 
@@ -54,6 +55,8 @@ def summary(files: Run, table: dict) -> dict:
         "flipped": sum(f["share"] for f in flips) / max(1, len(flips)),
         "flipped_random": sum(f["random"] for f in flips) / max(1, len(flips)),
         "participation": participation_ratio(found.effects[..., 1]),
+        "varying": varying(found.styles[:, : found.effects.shape[1]]).item(),
+        "largest": max((max(a["changes"].values()) for a in table["attributes"]), default=0.0),
         "minutes": table["minutes"],
     }
 
