@@ -20,7 +20,7 @@ from test_parallel import free_port
 from test_training import draw_photos, make_classifier
 from torch import Tensor
 
-from stylex import runs, step, training
+from stylex import cli, runs, step, training
 from stylex.augment import diff_augment, spoil
 from stylex.draws import Draw
 from stylex.losses import mix_cut, path_lengths
@@ -160,6 +160,20 @@ def test_parts_that_cannot_be_shared_are_refused():
             parts_of(SimpleNamespace(**vars(options) | changed), ranks=ranks)
         assert "\n" not in str(caught.value)
         parts_of(SimpleNamespace(**vars(options) | changed))
+
+
+def test_other_processes_let_the_first_one_speak(monkeypatch, capsys):
+    """All of them find the same mistake; torchrun ends the others while they wait."""
+    slept: list[float] = []
+    monkeypatch.setattr(cli.time, "sleep", slept.append)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(sys, "argv", ["stylex", "nonsense"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith("stylex: there is no command 'nonsense'")
+        assert slept == [2] * int(rank)
 
 
 # --- two processes -------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from stylex.augment import recolour, translate
 from stylex.classifier import Classifier, save_classifier
 from stylex.data import ImageSet, OnDemand, read_splits, to_unit
+from stylex.draws import Draw
 from stylex.runs import machine, now
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
@@ -244,8 +245,8 @@ def augment(
     if flips:
         images = torch.where(draws[0] < 0.5, images.flip(3), images)
     if colours:  # half as strong as for a discriminator: they tell classes apart
-        images = images.lerp(recolour(images, generator), 0.5)
-    images = soften(translate(images, generator), generator, share=blur)
+        images = images.lerp(recolour(images, Draw(generator)), 0.5)
+    images = soften(translate(images, Draw(generator)), generator, share=blur)
     noise = torch.randn(images.shape, generator=generator)
     return (images + 0.05 * draws[1] * noise).clamp(-1, 1)
 
