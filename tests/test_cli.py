@@ -297,7 +297,7 @@ def classifier():
     it, calls = load_classifier({classifier!r}), []
     def die(*_):
         calls.append(1)
-        if os.environ.get("RANK") == "1" and len(calls) == 20:
+        if os.environ.get("RANK") == "1" and len(calls) == 9:
             os.kill(os.getpid(), signal.SIGKILL)
     it.model.register_forward_hook(die)
     return it
