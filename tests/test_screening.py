@@ -124,6 +124,7 @@ def test_the_audit_finds_what_was_hidden():
     assert "At 95 %" not in said["says"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "rule"), [(3, "cumulative"), (5, "share")])
 def test_the_cost_is_foretold(seed, rule, monkeypatch):
     """Seconds and evaluations within 30 % of what is then spent, over more images than sampled."""
