@@ -12,6 +12,7 @@ from typing import Any
 
 from evidence import shown, summary
 from made import made, write_result
+from PIL import Image
 
 from stylex.runs import Run, read_json, read_lines
 
@@ -98,8 +99,11 @@ def copy_pictures(name: str, files: Run) -> None:
     assert sheet is not None
     shutil.copy(sheet, IMAGES / f"{name}-sheet.png")
     for folder in sorted(files.attributes.glob("*-1")):
-        if (gif := folder / "before_after.gif").is_file():
-            shutil.copy(gif, IMAGES / f"{name}-{folder.name}.gif")
+        if (frames := folder / "frames.png").is_file():
+            with Image.open(frames) as picture:
+                size = (3 * picture.width, 3 * picture.height)
+                larger = picture.resize(size, Image.Resampling.NEAREST)
+                larger.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
     for folder in sorted(files.explanations.iterdir()):
         shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
 

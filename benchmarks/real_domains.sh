@@ -9,10 +9,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 DATA=${DATA:-../shared} IMAGES=${IMAGES:-48000}
 export TORCH_HOME=${TORCH_HOME:-$DATA/torch} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-# options, the same for all: another's classifier takes more time than all networks together, so KL
-# on a quarter of each batch; few coordinates vary, and nothing goes round those that are searched
-RECIPE=(--kl-share 0.25 --few-weight 0.0003 --hybrid-share 0.5 --decay-share 0.3 --no-layer-noise
-  --no-rgb-styles)
+# the defaults; only, another's classifier takes more time than all networks together, so KL on a
+# quarter of each batch, the same for all
+RECIPE=(--kl-share 0.25)
 stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
 
 domain() { # name, photos, then "folder target" for each photo to explain
