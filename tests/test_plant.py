@@ -127,6 +127,9 @@ def test_the_attribute_that_is_the_mark_is_found() -> None:
     assert best["explained"] == pytest.approx(1, abs=1e-3)
     assert not table["attributes"][1]["is_mark"]
     assert table["agreement"] == 1
+    assert table["together"]["brings"] == pytest.approx(best["brings"], abs=1e-4)
+    apart = sum(a["effect"] for a in table["attributes"])
+    assert table["together"]["effect"] == pytest.approx(apart, rel=1e-3)
     assert "uses the quarter" in table["says"]
     assert "found it: attribute 1" in table["says"]
 
@@ -155,7 +158,7 @@ def test_a_mark_that_comes_along_is_not_the_mark() -> None:
     last = next(a for a in found.towards(1) if a.coordinate == 3)
     styles = both.styles(flat())
     given = {"photos": flat(), "styles": styles, "redrawn": both.synthesize(styles)}
-    row = brought(both, found, last, mark=QUARTER, target=1, **given)
+    row = brought(both, found, [last], mark=QUARTER, target=1, **given)
     assert row["brings"] > planted.BROUGHT
     assert row["twin_effect"] < 0.5 * row["effect"]
     assert not row["is_mark"]

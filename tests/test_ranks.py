@@ -173,7 +173,7 @@ def test_other_processes_let_the_first_one_speak(monkeypatch, capsys):
             cli.main()
         assert end.value.code == 2
         assert capsys.readouterr().err.startswith("stylex: there is no command 'nonsense'")
-        assert slept == [2] * int(rank)
+        assert slept == [10] * int(rank)
 
 
 # --- two processes -------------------------------------------------------------------------------

@@ -8,7 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+<<<<<<< ours
 from importlib import import_module
+=======
+from functools import partial
+>>>>>>> theirs
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -204,7 +208,8 @@ def search(
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         with showing.progress_bar("searching", console) as progress:
             ledger.progress = progress
-            how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
+            how = {"strength": strength, "mode": mode, "ledger": ledger}
+            how["say"] = partial(console.print, soft_wrap=True)
             found = explaining.search(model, photos.batch(rows), **options, **how)
         parallel.wait(fabric)
     if not first:
@@ -394,6 +399,6 @@ def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:
 
 def _refuse(says: str) -> int:
     if os.environ.get("RANK", "0") != "0":
-        time.sleep(2)  # torchrun ends this process where the first one has said the same
+        time.sleep(10)  # torchrun ends this process where the first one has said the same
     print(f"stylex: {' '.join(says.split())}", file=sys.stderr)
     return 2

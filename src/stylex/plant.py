@@ -31,7 +31,7 @@ from stylex.planting import TESTED, search
 from stylex.runs import Run, read_json, write_json
 from stylex.selection import CHANGED
 from stylex.shapes import Images
-from stylex.stylespace import Attribute, shift
+from stylex.stylespace import Attribute, shift, shift_all
 from stylex.training import train
 from stylex.truth import margin
 
@@ -190,10 +190,10 @@ def look_for(
     Returns:
         `effect`: mean rise of the class's margin when the mark is put on a photo, in logits, with
         its 95 % interval `low`, `high`; `used`, whether `low` is above 0.2 logits; `attributes`,
-        see `brought`; `found`, the rank of the first that is the mark, or None; `floor`, the most
-        of a mark that any of as many random coordinates brings; `agreement`, the share of photos
-        whose class the classifier keeps when they are redrawn; `accuracy` on the photos as written;
-        and what it `says`, in words.
+        see `brought`, and all of them `together`; `found`, the rank of the first that is the mark,
+        or None; `floor`, the most of a mark that any of as many random coordinates brings;
+        `agreement`, the share of photos whose class the classifier keeps when they are redrawn;
+        `accuracy` on the photos as written; and what it `says`, in words.
     """
     photos, classify = photos.to(model.mean_p.device), partial(in_batches, model.classifier)
     before = classify(photos)
@@ -207,7 +207,10 @@ def look_for(
     chance = random_attributes(len(ours), coordinates=model.layout.searched, target=target)
     given = {"photos": photos[rows], "styles": styles[rows], "redrawn": redrawn[rows]}
     weigh = partial(brought, model, found, mark=mark, target=target, **given)
-    attributes = [{"rank": rank} | weigh(a) for rank, a in enumerate(ours, start=1)]
+    attributes = [
+        {"rank": rank, "coordinate": a.coordinate, "direction": a.direction} | weigh([a])
+        for rank, a in enumerate(ours, start=1)
+    ]
     table = {
         "effect": rises.mean().item(),
         "low": low,
@@ -215,7 +218,8 @@ def look_for(
         "used": low > CHANGED,
         "attributes": attributes,
         "found": next((a["rank"] for a in attributes if a["is_mark"]), None),
-        "floor": max((weigh(a)["brings"] for a in chance), default=None),
+        "together": weigh(ours) if ours else None,
+        "floor": max((weigh([a])["brings"] for a in chance), default=None),
         "agreement": agreement,
         "accuracy": model.classifier.about.get("accuracy"),
     }
@@ -225,7 +229,7 @@ def look_for(
 def brought(
     model: StylEx,
     found: Search,
-    attribute: Attribute,
+    attributes: Sequence[Attribute],
     *,
     mark: Mark,
     target: int,
@@ -233,10 +237,10 @@ def brought(
     styles: Tensor,
     redrawn: Images,
 ) -> dict[str, Any]:
-    """One attribute beside twins: the photos with as much of the mark as the edit brought.
+    """Attributes beside twins: the photos with as much of the mark as the edit brought.
 
     Args:
-        model, found, attribute: what is applied, at strength 1.
+        model, found, attributes: what is applied together, at strength 1.
         mark: what is read.
         target: class whose margin is measured.
         photos, styles, redrawn: photos of other classes, and how the model draws them.
@@ -248,9 +252,7 @@ def brought(
         or more, which alone has half of the effect or more.
     """
     classify = partial(in_batches, model.classifier)
-    edited = in_batches(
-        model.synthesize, shift(styles, attribute.coordinate, attribute.direction, found.bounds)
-    )
+    edited = in_batches(model.synthesize, shift_all(styles, attributes, found.bounds))
     change = mark.read(edited) - mark.read(redrawn)
     twins = mark.stamp(photos, change)
     energy = (edited - redrawn).square().sum()
@@ -259,8 +261,6 @@ def brought(
     effect, alone = ((after - base).mean().item() for after, base in (seen[:2], seen[2:]))
     brings = change.mean().item()
     return {
-        "coordinate": attribute.coordinate,
-        "direction": attribute.direction,
         "brings": brings,
         "effect": effect,
         "twin_effect": alone,
@@ -289,7 +289,12 @@ def in_words(table: dict[str, Any], mark: Mark, name: str) -> str:
     )
     if table["found"]:
         return f"{says} The explanation found it: attribute {best['rank']} {about}"
-    return f"{says} The explanation did not find it: the nearest, attribute {best['rank']}, {about}"
+    together = table["together"]
+    return (
+        f"{says} The explanation did not find it: the nearest, attribute {best['rank']}, {about} "
+        f"All {len(table['attributes'])} together bring {together['brings']:.2f}, for "
+        f"{together['effect']:.2f} logits."
+    )
 
 
 def _best(table: dict[str, Any]) -> dict[str, Any]:
