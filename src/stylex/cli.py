@@ -8,11 +8,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-<<<<<<< ours
-from importlib import import_module
-=======
 from functools import partial
->>>>>>> theirs
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
