@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -187,7 +186,8 @@ def search(
     parts, fabric = Run.open(run).searching, parallel.start(device="cpu", precision="fp32")
     first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
     ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
-    console, model = Console(highlight=False, quiet=not first), _load(run, classifier)
+    console = Console(soft_wrap=True, highlight=False, quiet=not first)
+    model = _load(run, classifier)
     splits, why = _splits(model, run)
     if data is None and why:
         raise ValueError(why)
@@ -205,8 +205,7 @@ def search(
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         with showing.progress_bar("searching", console) as progress:
             ledger.progress = progress
-            how = {"strength": strength, "mode": mode, "ledger": ledger}
-            how["say"] = partial(console.print, soft_wrap=True)
+            how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
             found = explaining.search(model, photos.batch(rows), **options, **how)
         parallel.wait(fabric)
     if not first:
@@ -222,7 +221,7 @@ def search(
     missing = [f"sufficiency was not measured: {why}"] if why else []
     missing += [found.made["certificate"]["says"]] if "certificate" in found.made else []
     for says in showing.not_found(found, target) + missing:
-        console.print(says, soft_wrap=True)
+        console.print(says)
 
 
 def explain(
