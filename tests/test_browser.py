@@ -51,7 +51,7 @@ def opened(browser, url, **options):
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
     page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
     page.goto(url)
-    page.wait_for_selector("html[data-bench=ready]", timeout=10_000)
+    page.wait_for_selector("html[data-bench=ready]", timeout=60_000)
     return page
 
 
