@@ -32,7 +32,7 @@ CLASSES, CARDS = 8, 96  # shown of many; the page says how many more
 def described(run: Run, metrics: Json) -> dict[str, Any]:
     """A run as the page's script knows it: classes, one knob for each coordinate found, notes."""
     about = read_json(run.about)
-    search = read_json(run.search) if run.search.is_file() else {"attributes": []}
+    search: Json = read_json(run.search) if run.search.is_file() else {"attributes": []}
     knobs: dict[int, dict[str, Any]] = {}
     for one in found_in(run, search, metrics):
         knob = knobs.setdefault(one["coordinate"], {"coordinate": one["coordinate"], "ways": []})

@@ -88,7 +88,7 @@ class Session:
         found = Search.load(run)
         if data is None:
             return cls(model, found)
-        options = {"resolution": model.resolution, "channels": model.channels}
+        options: dict[str, Any] = {"resolution": model.resolution, "channels": model.channels}
         read = read_images(data, limit=images, seed=0, **options)
         photos = read.batch(slice(None))
         styles = in_batches(model.styles, photos)
