@@ -20,6 +20,8 @@ import pytest
 import torch
 import tyro
 from PIL import Image
+from safetensors.torch import load_file
+from torch.testing import assert_close
 
 from stylex import classifying, cli, data, demo, explaining, runs, showing, training
 from stylex.attfind import Search
@@ -317,8 +319,12 @@ def torchrun(*arguments: object) -> Answer:
 
 @pytest.mark.slow
 def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
-    """One of two dies: one line; alone the same command ends it. Two that live give the same."""
-    wanted = Run(way.run).search_tensors.read_bytes()
+    """One of two dies: one line; alone the same command ends it. Two that live give the same.
+
+    Not to the last bit here: a first call in a process may round otherwise than a later one.
+    `test_ledger` compares equal processes, and those bit for bit.
+    """
+    wanted = load_file(Run(way.run).search_tensors)
     dying = tmp_path / "dying.py"
     dying.write_text(DYING.format(classifier=str(way.classifier)))
     given = ("search", "--run", copied, "--images", 4, "--count", 3)
@@ -330,13 +336,13 @@ def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
     Run(copied).search.unlink()
     alone = stylex(*given)
     assert "done by an earlier start" in alone.out
-    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert_close(load_file(Run(copied).search_tensors), wanted, atol=1e-5, rtol=0)
     assert not Run(copied).searching.exists()
     Run(copied).search.unlink()
     both = torchrun(*given)
     assert both.code == 0, both.err[-3000:]
     assert both.out.count("4 images") == 1
-    assert Run(copied).search_tensors.read_bytes() == wanted
+    assert_close(load_file(Run(copied).search_tensors), wanted, atol=1e-5, rtol=0)
     assert not Run(copied).searching.exists()
 
 
@@ -464,7 +470,7 @@ def test_help_of_every_command(name):
     answer = stylex(name, "--help")
     assert answer.code == 0
     assert f"stylex {name}" in answer.out
-    assert "--run" in answer.out or "--out" in answer.out
+    assert any(word in answer.out for word in ("--run", "--out", "subcommands"))
 
 
 @pytest.mark.parametrize(

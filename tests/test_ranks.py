@@ -335,7 +335,7 @@ def test_ranks_go_back_together(together: Path):
 def test_a_rank_that_is_left_alone_says_so(together: Path):
     """In one line, without waiting for the other; it may be begun again."""
     said = (together / "said").read_text()
-    assert said.startswith("another process of this training has ended")
+    assert said.startswith("another process of this job has ended")
     assert "\n" not in said
     assert [path.name for path in Run(together / "left alone").saved()] == ["000000016"]
 
