@@ -31,8 +31,8 @@ from chromium import browsing
 
 SIDE, PHOTOS, PEOPLE = 64, 200, 5
 MOVE = """async () => {
-  const slider = document.querySelectorAll(".knob input[type=range]")[window.turn % 2];
   window.turn = (window.turn || 0) + 1;
+  const slider = document.querySelectorAll(".knob input[type=range]")[window.turn % 2];
   const shown = new Promise(done => document.addEventListener(
     "drawn", event => done(event.detail), {once: true}));
   slider.value = Math.random() * 2 - 1;
@@ -56,7 +56,8 @@ def make_run(folder: Path) -> tuple[Path, Path]:
     about |= {"data": {"source": "noise", "hash": "0", "counts": {}, "skipped": []}}
     about |= {"settings": {"perceptual": "none", "width": 1.0, "group": None}}
     write_json(run.about, about)
-    append_line(run.log, {"images_seen": 0, "seconds": 0.0, "losses": {"l1": 1.0}})
+    line = {"images_seen": 0, "seconds": 0.0, "images_per_second": 0.0, "losses": {"l1": 1.0}}
+    append_line(run.log, line)
     model.save(run.path)
     noise = torch.rand(8, 3, SIDE, SIDE) * 2 - 1
     found = explaining.search(model, noise, count=10, threshold=50.0, mode="fast")
