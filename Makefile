@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python -m stylex demo $(ARGS)
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not gpu" -ra $(ARGS)
+	@$(BIN)/python -m pytest -m "not gpu" -ra -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check .

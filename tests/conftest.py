@@ -1,5 +1,6 @@
 """What all tests share. Nothing here imports stylex: the shape checks hook into its import."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from chromium import chromium
 from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # files run side by side: one thread each, or they wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the same examples on every machine, no clock, nothing left on disk
 settings.register_profile("house", derandomize=True, deadline=None, max_examples=25, database=None)

@@ -4,6 +4,7 @@ Attributes come from the search images, every number here from test images.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,12 +13,11 @@ from torch import Tensor
 
 from stylex.attfind import Search, find
 from stylex.augment import gaussian_blur
-from stylex.classifier import Classifier
 from stylex.gates import ALIKE, artefact, attribute_gates, trusted
 from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
 from stylex.model import in_batches
-from stylex.shapes import Images
+from stylex.shapes import Images, Logits, Styles
 from stylex.stylespace import Attribute, shift
 from stylex.subjects import Drawn, Subjects
 
@@ -55,13 +55,13 @@ def scrutinise(
         rows = rows[spread(len(rows), images)]
         if not len(rows):
             continue
-        chosen = found.towards(target)[:count]
+        chosen, before = found.towards(target)[:count], _unedited(subjects, rows, seed=seed)
         for rank, attribute in enumerate(chosen, start=1):
             moved = shift(
                 subjects.styles[rows], attribute.coordinate, attribute.direction, found.bounds
             )
             edited = subjects.draw(moved)
-            maps.append((edited.images - subjects.redrawn.images[rows]).abs().mean((0, 1)))
+            maps.append((edited.images - before.images).abs().mean((0, 1)))
             results.append(
                 {
                     "target": target,
@@ -71,8 +71,8 @@ def scrutinise(
                     "from_p": from_p[attribute.coordinate].item(),
                     "returns": back["attributes"].get(_key(attribute)),
                     **_effect(subjects, edited, rows, target, seed=seed),
-                    **_survival(subjects, edited, rows, target, seed=seed),
-                    **_reencoded(subjects, found, edited, attribute, rows=rows, others=chosen),
+                    **_survival(subjects, edited, before, target),
+                    **_reencoded(subjects, found, edited, before, attribute, others=chosen),
                 }
             )
     for result, overlap in zip(results, _overlaps(maps), strict=True):
@@ -105,28 +105,55 @@ def _effect(
 def _usual(subjects: Subjects, edited: Drawn, rows: Tensor) -> dict[str, float | None]:
     """Shares within D's range of photos after and before the edit, and the one over the other."""
     after = subjects.usual(edited).float().mean().item()
-    before = subjects.usual(subjects.redrawn)[rows].float().mean().item()
+    before = subjects.usual_unedited[rows].float().mean().item()
     ratio = after / before if before else None
     return {"usual": after, "usual_before": before, "still_usual": ratio}
 
 
+@dataclass(frozen=True)
+class _Unedited:
+    """What every attribute of a class is compared with, asked once."""
+
+    rows: Tensor
+    images: Images
+    noise: Images
+    noisy: Logits
+    soft: Logits
+    styles: Styles  # of the images seen by the encoder again
+
+
+def _unedited(subjects: Subjects, rows: Tensor, *, seed: int) -> _Unedited:
+    images, model = subjects.redrawn.images[rows], subjects.model
+    draw = torch.Generator(images.device).manual_seed(seed)
+    noise = NOISE * torch.randn(images.shape, generator=draw, device=images.device)
+    again = in_batches(model.encode, images)
+    return _Unedited(
+        rows=rows,
+        images=images,
+        noise=noise,
+        noisy=in_batches(model.classifier, images + noise),
+        soft=in_batches(model.classifier, _blurred(images)),
+        styles=in_batches(model.style, again, subjects.p[rows]),
+    )
+
+
+def _blurred(images: Images) -> Images:
+    return gaussian_blur(images, BLUR * images.shape[-1])
+
+
 def _survival(
-    subjects: Subjects, edited: Drawn, rows: Tensor, target: int, *, seed: int
+    subjects: Subjects, edited: Drawn, before: _Unedited, target: int
 ) -> dict[str, float | None]:
     """Shares of the effect that are left under noise, under a blur, and with other judges."""
-    before, classifier = subjects.redrawn.images[rows], subjects.model.classifier
-    draw = torch.Generator(before.device).manual_seed(seed)
-    noise = NOISE * torch.randn(before.shape, generator=draw, device=before.device)
-    sigma = BLUR * before.shape[-1]
+    classifier, redrawn = subjects.model.classifier, subjects.redrawn
 
-    def effect(judge: Classifier, after: Images, base: Images) -> Tensor:
-        pair = [in_batches(judge, images)[:, target] for images in (after, base)]
-        return (pair[0] - pair[1]).mean()
+    def effect(after: Logits, base: Logits) -> Tensor:
+        return (after - base)[:, target].mean()
 
-    whole = effect(classifier, edited.images, before)
+    whole = effect(edited.logits, redrawn.logits[before.rows])
     # the same noise on both sides, so that only the edit differs
-    noisy = effect(classifier, edited.images + noise, before + noise)
-    soft = effect(classifier, gaussian_blur(edited.images, sigma), gaussian_blur(before, sigma))
+    noisy = effect(in_batches(classifier, edited.images + before.noise), before.noisy)
+    soft = effect(in_batches(classifier, _blurred(edited.images)), before.soft)
     kept: dict[str, float | None] = {
         "noise": _share(noisy, whole),
         "blur": _share(soft, whole),
@@ -135,8 +162,8 @@ def _survival(
     if subjects.judges:
         scale, *scales = (spread[target] for spread in subjects.logit_spreads)
         moves = [
-            effect(judge, edited.images, before) / its
-            for judge, its in zip(subjects.judges, scales, strict=True)
+            effect(after, base[before.rows]) / its
+            for after, base, its in zip(edited.judged, redrawn.judged, scales, strict=True)
         ]
         kept["panel"] = _share(torch.stack(moves).mean(), whole / scale)
     return kept
@@ -151,17 +178,16 @@ def _reencoded(
     subjects: Subjects,
     found: Search,
     edited: Drawn,
+    before: _Unedited,
     attribute: Attribute,
     *,
-    rows: Tensor,
     others: Sequence[Attribute],
 ) -> dict[str, Any]:
     """Which attributes the encoder sees in the edited image, in ranges of each coordinate."""
-    model, p = subjects.model, subjects.p[rows]
+    model, p = subjects.model, subjects.p[before.rows]
     again = in_batches(model.style, in_batches(model.encode, edited.images), p)
-    unedited = in_batches(model.encode, subjects.redrawn.images[rows])
     reach = (found.bounds[1] - found.bounds[0]).clamp_min(1e-8)
-    moves = ((again - in_batches(model.style, unedited, p)) / reach).mean(0)
+    moves = ((again - before.styles) / reach).mean(0)
     toward = {_key(a): (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
     rest = {a: toward[_key(a)] for a in others if a.coordinate != attribute.coordinate}
     strongest = max(rest, key=lambda a: abs(rest[a]), default=None)

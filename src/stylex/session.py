@@ -1,13 +1,12 @@
 """One opened run as the viewer asks it: images, edits, curves, flips, examples.
 
-An image is encoded once and its styles are kept; after that a question costs one synthesis. A lock
-keeps the networks for one question at a time, so that many people wait a moment and none is lost.
+An image is encoded once and its styles are kept; after that a question costs one synthesis. Ask
+from one thread: nothing here is locked.
 """
 
 import base64
 import io
 import itertools
-import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +64,6 @@ class Session:
         self.names = list(names) or [f"search image {i + 1}" for i in range(len(self.styles))]
         self.coordinates = {attribute.coordinate for attribute in found.attributes}
         self.stable = stable(found.effects)
-        self.lock = threading.Lock()
         self._uploads: OrderedDict[int, Styles] = OrderedDict()
         self._numbers = itertools.count(len(self.styles))
         self.drawn, self.logits = self._in_batches(self.styles)
@@ -126,14 +124,13 @@ class Session:
         """
         options = {"resolution": self.model.resolution, "channels": self.model.channels}
         photo = to_unit(open_image(file, strange=True, **options)[None])
-        with self.lock, torch.inference_mode():
+        with torch.inference_mode():
             styles, p = self.model.styles(photo), self.model.probabilities(photo)
         drawn, logits = self._draw(styles)
-        with self.lock:
-            number = next(self._numbers)
-            self._uploads[number] = styles
-            if len(self._uploads) > UPLOADS:
-                self._uploads.popitem(last=False)
+        number = next(self._numbers)
+        self._uploads[number] = styles
+        if len(self._uploads) > UPLOADS:
+            self._uploads.popitem(last=False)
         return {
             "image": number,
             "photo": _short(p[0].tolist()),
@@ -255,18 +252,17 @@ class Session:
         """Mean change of the logit of a class, None where this classifier has no such class."""
         if name not in self.model.classes:
             return None
-        with self.lock, torch.inference_mode():
+        with torch.inference_mode():
             change = self.model.classifier(after) - self.model.classifier(before)
         return round(change[:, self.model.classes.index(name)].mean().item(), 3)
 
     def _of(self, image: int) -> Styles:
         if 0 <= image < len(self.styles):
             return self.styles[image : image + 1]
-        with self.lock:
-            if image not in self._uploads:
-                raise KeyError(f"there is no image {image} any more; add it again")
-            self._uploads.move_to_end(image)
-            return self._uploads[image]
+        if image not in self._uploads:
+            raise KeyError(f"there is no image {image} any more; add it again")
+        self._uploads.move_to_end(image)
+        return self._uploads[image]
 
     def _moved(self, styles: Styles, moves: Moves) -> Styles:
         self._check(moves)
@@ -280,7 +276,7 @@ class Session:
             raise KeyError(f"coordinate {min(unknown)} is none of the attributes found")
 
     def _draw(self, styles: Styles) -> tuple[Images, Logits]:
-        with self.lock, torch.inference_mode():
+        with torch.inference_mode():
             drawn = self.model.synthesize(styles)
             return drawn, self.model.classifier(drawn)
 

@@ -23,17 +23,22 @@ class Drawn:
     Args:
         images: `[n, c, h, w]`.
         logits: the explained classifier's.
-        panel: class by the judges, None without judges.
+        judged: each judge's logits; empty without judges.
     """
 
     images: Images
     logits: Logits
-    panel: Int[Tensor, " n"] | None
+    judged: tuple[Logits, ...] = ()
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """The classifier's decisions."""
         return self.logits.argmax(1)
+
+    @cached_property
+    def panel(self) -> Int[Tensor, " n"] | None:
+        """The class that the judges together find the likeliest, None without judges."""
+        return together(self.judged).argmax(1) if self.judged else None
 
 
 class Subjects:
@@ -86,16 +91,16 @@ class Subjects:
     @cached_property
     def logit_spreads(self) -> list[Float[Tensor, " k"]]:
         """Standard deviation of each logit over the photos: of the classifier, then each judge."""
-        others = [in_batches(judge, self.photos) for judge in self.judges]
-        return [logits.std(0).clamp_min(1e-6) for logits in (self.photo.logits, *others)]
+        every = (self.photo.logits, *self.photo.judged)
+        return [logits.std(0).clamp_min(1e-6) for logits in every]
 
     def draw(self, styles: Styles) -> Drawn:
         """Draw styles and ask everybody."""
         return self._seen(in_batches(self.model.synthesize, styles))
 
     def _seen(self, images: Images) -> Drawn:
-        panel = panel_says(self.judges, images) if self.judges else None
-        return Drawn(images, in_batches(self.model.classifier, images), panel)
+        logits = in_batches(self.model.classifier, images)
+        return Drawn(images, logits, tuple(judged(judge, images) for judge in self.judges))
 
     def far(self, images: Images, others: Images) -> float | None:
         """Mean perceptual distance of pairs; None where none is measured."""
@@ -110,10 +115,20 @@ class Subjects:
         return (realness >= low) & (realness <= high)
 
     @cached_property
+    def usual_unedited(self) -> Bool[Tensor, " n"]:
+        """`usual` of the reconstructions."""
+        return self.usual(self.redrawn)
+
+    @cached_property
     def _realness(self) -> tuple[float, float]:
         of_photos = in_batches(self.model.discriminator, self.photos, self.p)
         low, high = of_photos.quantile(of_photos.new_tensor(D_RANGE)).tolist()
         return low, high
+
+
+def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
+    """The class that the judges together find the likeliest; see `panel_probabilities`."""
+    return panel_probabilities(judges, images).argmax(1)
 
 
 def panel_probabilities(judges: Sequence[Classifier], images: Images) -> Probabilities:
@@ -129,14 +144,14 @@ def panel_probabilities(judges: Sequence[Classifier], images: Images) -> Probabi
                 f"judge {judge.source} has the classes {', '.join(judge.classes)}, "
                 f"{judges[0].source} has {', '.join(judges[0].classes)}; give all in one order"
             )
-
-    def ask(images: Images) -> Probabilities:
-        answers = [judge(images.to(judge.mean.device)).softmax(1) for judge in judges]
-        return torch.stack([answer.to(images.device) for answer in answers]).mean(0)
-
-    return in_batches(ask, images)
+    return together([judged(judge, images) for judge in judges])
 
 
-def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
-    """The class that the judges together find the likeliest; see `panel_probabilities`."""
-    return panel_probabilities(judges, images).argmax(1)
+def judged(judge: Classifier, images: Images) -> Logits:
+    """One judge's logits, on the images' device."""
+    return in_batches(lambda some: judge(some.to(judge.mean.device)).to(some.device), images)
+
+
+def together(answers: Sequence[Logits]) -> Probabilities:
+    """Mean of several judges' probabilities."""
+    return torch.stack([logits.softmax(1) for logits in answers]).mean(0)

@@ -3,11 +3,12 @@
 stylex view --run runs/leaves --data photos-val/
 
 The application knows of models only what a `Session` answers; who may ask it is the door's matter.
+All is answered in one thread, one question after the other: networks in several threads would each
+have their own pool of workers and take three times as long.
 """
 
 import secrets
 import socket
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +139,9 @@ def _page(run: Run, number: int) -> str:
 
 
 asks = APIRouter()
-_uploading = threading.Lock()  # an image has one number in all runs
 
 
-def _opened(run: int, request: Request) -> Opened:
+async def _opened(run: int, request: Request) -> Opened:
     runs = request.app.state.runs
     if not 0 <= run < len(runs):
         raise KeyError(f"there is no run {run} here")
@@ -158,20 +158,20 @@ OneRun = Annotated[Opened, Depends(_opened)]
 
 
 @asks.get("/")
-def first(request: Request) -> Response:
+async def first(request: Request) -> Response:
     """The page of the first run."""
-    return page(_opened(0, request))
+    return await page(await _opened(0, request))
 
 
 @asks.get("/runs/{run}")
-def page(at: OneRun) -> Response:
+async def page(at: OneRun) -> Response:
     """The page of one run."""
     headers = {"content-security-policy": f"{policy(True)}; frame-ancestors 'none'"}
     return HTMLResponse(at.page, headers=headers)
 
 
 @asks.get("/api/runs")
-def about(request: Request) -> Response:
+async def about(request: Request) -> Response:
     """All runs: classes, knobs, notes, images."""
     shown = []
     for at in request.app.state.runs:
@@ -182,32 +182,31 @@ def about(request: Request) -> Response:
 
 
 @asks.get("/api/runs/{run}/atlas/{kind}")
-def atlas(at: OneRun, kind: Literal["photo", "drawn"]) -> Response:
+async def atlas(at: OneRun, kind: Literal["photo", "drawn"]) -> Response:
     """All images of one kind in one picture."""
     return Response(at.session.atlas(kind), media_type="image/webp")
 
 
 @asks.post("/api/images")
-def upload(request: Request, file: Annotated[bytes, Depends(_sent)]) -> Response:
+async def upload(request: Request, file: Annotated[bytes, Depends(_sent)]) -> Response:
     """Encode somebody's image in every run."""
-    with _uploading:
-        return JSONResponse([at.session.upload(file) for at in request.app.state.runs])
+    return JSONResponse([at.session.upload(file) for at in request.app.state.runs])
 
 
 @asks.post("/api/runs/{run}/edit")
-def edit(at: OneRun, asked: Edit) -> Response:
+async def edit(at: OneRun, asked: Edit) -> Response:
     """An image with several knobs moved, and its probabilities."""
     return JSONResponse(at.session.edit(asked.image, asked.moves))
 
 
 @asks.post("/api/runs/{run}/curve")
-def curve(at: OneRun, asked: Curve) -> Response:
+async def curve(at: OneRun, asked: Curve) -> Response:
     """Probabilities over the strength of one knob, the others as they stand."""
     return JSONResponse(at.session.curve(asked.image, asked.moves, asked.coordinate))
 
 
 @asks.post("/api/runs/{run}/flip")
-def flip(at: OneRun, asked: Flip) -> Response:
+async def flip(at: OneRun, asked: Flip) -> Response:
     """As few attributes as possible that make the classifier decide for the target."""
     if asked.target >= len(at.session.model.classes):
         raise KeyError(f"there is no class {asked.target}")
@@ -215,33 +214,33 @@ def flip(at: OneRun, asked: Flip) -> Response:
 
 
 @asks.post("/api/runs/{run}/examples")
-def examples(at: OneRun, asked: Coordinate) -> Response:
+async def examples(at: OneRun, asked: Coordinate) -> Response:
     """Many images of one attribute, both ways."""
     return JSONResponse(at.session.examples(_known(at, asked.coordinate)))
 
 
 @asks.post("/api/runs/{run}/film")
-def film(at: OneRun, asked: Film) -> Response:
+async def film(at: OneRun, asked: Film) -> Response:
     """Before and after as an animation."""
     made = at.session.animation(asked.image, asked.moves, asked.format, asked.title)
     return Response(made, media_type=f"image/{asked.format.lower()}")
 
 
 @asks.post("/api/runs/{run}/against/{other}")
-def against(at: OneRun, other: int, request: Request) -> Response:
+async def against(at: OneRun, other: int, request: Request) -> Response:
     """Which of a run's attributes another run's classifier uses too."""
-    return JSONResponse(at.session.against(_opened(other, request).session))
+    return JSONResponse(at.session.against((await _opened(other, request)).session))
 
 
 @asks.post("/api/runs/{run}/notes")
-def say(at: OneRun, asked: Saying) -> Response:
+async def say(at: OneRun, asked: Saying) -> Response:
     """Save what somebody says of an attribute, at once."""
     said = {"name": asked.name, "note": asked.note, "mark": asked.mark}
     return JSONResponse(write_note(at.run.path, _known(at, asked.coordinate), **said))
 
 
 @asks.get("/api/runs/{run}/notes.csv")
-def table(at: OneRun) -> Response:
+async def table(at: OneRun) -> Response:
     """All that was said, for a spreadsheet."""
     headers = {"content-disposition": 'attachment; filename="notes.csv"'}
     text = as_csv(read_notes(at.run.path))
