@@ -3,15 +3,14 @@
 import asyncio
 import json
 import random
-import struct
 import subprocess
 import sys
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from attacks import BAD, PATHS, POSTS, STRANGERS, malformed, valid
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +21,6 @@ from stylex.notes import read_notes
 from stylex.viewer import create_app, open_sessions, view
 
 EVIL = "<script>document.title='owned'</script>"
-POSTS = ("edit", "curve", "flip", "examples", "film", "notes")
 
 
 @pytest.fixture(scope="module")
@@ -158,22 +156,7 @@ def test_five_people_at_once_lose_no_request(api):
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "/../../etc/passwd",
-        "/..%2f..%2fetc%2fpasswd",
-        "/runs/..%2f..%2frun.json",
-        "/runs/0/../../run.json",
-        "/api/runs/0/atlas/..%2f..%2frun.json",
-        "/api/runs/%2e%2e/edit",
-        "/run.json",
-        "/report.html",
-        "/openapi.json",
-        "/docs",
-        "/runs/7",
-        "/runs/-1",
-        "/runs/99999999999999999999999",
-        "/api/runs/0/edit",
-    ],
+    PATHS,
 )
 def test_no_path_leads_anywhere(api, path):
     """Nothing is served from the disk, so there is nowhere to climb."""
@@ -182,18 +165,7 @@ def test_no_path_leads_anywhere(api, path):
 
 @pytest.mark.parametrize(
     "headers",
-    [
-        {"host": "evil.example"},
-        {"host": "evil.example:80"},
-        {"host": "127.0.0.1.evil.example"},
-        {"host": ""},
-        {"host": "[::1"},
-        {"origin": "http://evil.example"},
-        {"origin": "null"},
-        {"origin": "http://127.0.0.1:1"},
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-    ],
+    STRANGERS,
     ids=str,
 )
 def test_other_sites_and_other_names_are_refused(api, folder, headers):
@@ -212,33 +184,6 @@ def test_the_own_page_is_let_in(api):
     assert api.post("/api/runs/0/edit", json={"image": 0}, headers=own).is_success
     named = {"host": address.removeprefix("http://").replace("127.0.0.1", "localhost")}
     assert api.get("/", headers=named).is_success
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it has that many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    rest = chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + rest
-
-
-BAD = {
-    "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
-    "html": b"<!doctype html><script>alert(1)</script>",
-    "html behind a PNG's signature": b"\x89PNG\r\n\x1a\n<html><script>alert(1)</script>",
-    "nothing": b"",
-    "noise": bytes(range(256)) * 20,
-    "bomb": bomb(50_000, 50_000),
-    "smaller bomb": bomb(8_000, 8_000),
-    "half a PNG": encoded(Image.effect_noise((64, 64), 50))[:900],
-    "tiff": encoded(Image.new("RGB", (8, 8)), "TIFF"),
-    "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-    "tar": b"photo.png" + bytes(600),
-}
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -274,49 +219,6 @@ def test_too_much_is_refused(api, path, most):
         with suppress(httpx.WriteError, httpx.ReadError):  # it hung up while more was sent
             refused(api.post(path, content=body, headers=headers), 413)
     assert api.get("/").is_success
-
-
-def valid(what: str) -> dict:
-    """A body that is taken."""
-    edit = {"image": 0, "knobs": [{"coordinate": 0, "strength": 0.5}]}
-    return {
-        "edit": edit,
-        "curve": edit | {"coordinate": 1},
-        "flip": edit | {"target": 1, "frozen": [1]},
-        "examples": {"coordinate": 0},
-        "film": edit | {"format": "GIF", "title": "x"},
-        "notes": {"coordinate": 0, "name": "x", "note": "y", "mark": ""},
-    }[what]
-
-
-WRONG = [{"coordinate": 0}, [{"coordinate": 0, "strength": 9}], [[]], [], {}, None, True,
-         -1, 2**70, 1e308, 0.5, float("nan"), float("inf")]  # fmt: skip
-RAW = [b"", b"{", b"[" * 5000, b"\xff\xfe", b'{"image": ' + b"9" * 5000 + b"}", b"null", b"0",
-       b'"x"', b'{"image": 0, "image": "x"}', b"\x00" * 40, b"{}garbage", b'{"image":1e999}',
-       b'{"image": 0, "coordinate": 0, "name": "\\ud800", "mark": "?"}']  # fmt: skip
-
-
-def malformed(what: str, chance: random.Random) -> bytes:
-    """A body that is nearly right: something is missing, too much, of another kind, or no JSON."""
-    if chance.random() < 0.15:
-        return chance.choice(RAW)
-    body = valid(what)
-    key = chance.choice(list(body))
-    way = chance.randrange(4)
-    if way == 0:
-        body[chance.choice(["extra", "__proto__", "run", "path"])] = chance.choice(WRONG)
-    elif way == 1 and key in ("image", "coordinate", "target", "format"):
-        body["image" if "image" in body else "coordinate"] = None
-    elif way == 2 and "knobs" in body:
-        body["knobs"] = [{"coordinate": chance.choice([3, -1, "0"]), "strength": 0.5}] * 3
-    else:
-        numbers = [value for value in WRONG if type(value) is not int or value not in (0, 3)]
-        body[key] = chance.choice(
-            [value for value in numbers if not isinstance(value, str)] + [7.5]
-        )
-        if key in ("knobs", "frozen") and body[key] == []:
-            body[key] = 7
-    return json.dumps(body).encode()
 
 
 def test_a_thousand_malformed_bodies_do_nothing(api, folder):
