@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stylex.attfind import Search
 from stylex.counterfactual import subset
+from stylex.looking import spread
 from stylex.metrics import interval
 from stylex.model import StylEx
 from stylex.shapes import Bounds, Styles
@@ -21,6 +22,7 @@ from stylex.subjects import Drawn, Subjects
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
 PERCENTILES = (0.02, 0.98)
+LOOKED_AT = 150  # images of a pair whose distances and realness are measured; flips count on all
 Pairs = dict[str, dict[str, Any]]
 
 
@@ -63,14 +65,15 @@ def sufficiency(
         For each pair: `images`, `countable` (those on which panel and classifier agreed before),
         and lists over the number of attributes: `flipped` with Wilson's `low` and `high`,
         `confirmed` (share of the countable that both call the target), `perceptual` (mean distance
-        moved), `usual` (share within D's range of photos); and of as many random coordinates moved
-        the same style distance `random`, `random_confirmed` and `random_perceptual`.
+        moved) and `usual` (share within D's range of photos), both of up to `LOOKED_AT` images; and
+        of as many random coordinates moved the same style distance `random`, `random_confirmed` and
+        `random_perceptual`.
     """
     table, draw = {}, torch.Generator().manual_seed(seed)
     searched = subjects.model.layout.searched
     for name, rows, target in pairs(subjects):
-        here, before = subjects.styles[rows], subjects.redrawn.images[rows]
-        chosen = top(found, target, count)
+        here, some = subjects.styles[rows], spread(len(rows), LOOKED_AT).to(rows.device)
+        chosen, before = top(found, target, count), subjects.redrawn.images[rows[some]]
         columns: list[dict[str, Any]] = []
         for m in range(1, len(chosen) + 1):
             there = shift_all(here, chosen[:m], bounds)
@@ -84,11 +87,11 @@ def sufficiency(
                     "low": low,
                     "high": high,
                     "confirmed": confirmed(subjects, edited, rows, target),
-                    "perceptual": subjects.far(before, edited.images),
-                    "usual": subjects.usual(edited).float().mean().item(),
+                    "perceptual": subjects.far(before, edited.images[some]),
+                    "usual": subjects.usual(edited[some]).float().mean().item(),
                     "random": (floor.labels == target).float().mean().item(),
                     "random_confirmed": confirmed(subjects, floor, rows, target),
-                    "random_perceptual": subjects.far(before, floor.images),
+                    "random_perceptual": subjects.far(before, floor.images[some]),
                 }
             )
         table[name] = {
@@ -139,15 +142,14 @@ def by_strength(subjects: Subjects, found: Search, *, count: int = 10) -> dict[s
     """Flips and perceptual distance of the first attributes together over their strength."""
     table: dict[str, Any] = {"strengths": list(STRENGTHS), "flipped": {}, "perceptual": {}}
     for name, rows, target in pairs(subjects):
-        chosen = top(found, target, count)
+        chosen, some = top(found, target, count), spread(len(rows), LOOKED_AT).to(rows.device)
+        before = subjects.redrawn.images[rows[some]]
         drawn = [
             subjects.draw(shift_all(subjects.styles[rows], chosen, found.bounds, strength))
             for strength in STRENGTHS
         ]
         table["flipped"][name] = [(d.labels == target).float().mean().item() for d in drawn]
-        table["perceptual"][name] = [
-            subjects.far(subjects.redrawn.images[rows], d.images) for d in drawn
-        ]
+        table["perceptual"][name] = [subjects.far(before, d.images[some]) for d in drawn]
     return table
 
 

@@ -30,6 +30,10 @@ class Drawn:
     logits: Logits
     judged: tuple[Logits, ...] = ()
 
+    def __getitem__(self, rows: Int[Tensor, " m"]) -> "Drawn":
+        """Some of the images."""
+        return Drawn(self.images[rows], self.logits[rows], tuple(its[rows] for its in self.judged))
+
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """The classifier's decisions."""
