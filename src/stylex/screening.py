@@ -156,16 +156,34 @@ def quick(
     screen = Screen(synthesis, classify, styles, bounds, *rest, ahead=AHEAD)
     screen.options = {"base": logits, "batch": batch, "ledger": ledger}
     choice = {"count": count, "threshold": threshold_of(threshold, logits.shape[1]), "rule": rule}
+    return screened(screen, logits, finish, targets, source, **choice)
+
+
+def screened(
+    screen: Screen,
+    logits: Logits,
+    finish: Callable[[Effects, Logits], Search],
+    targets: list[int],
+    source: int | None,
+    **choice: Any,
+) -> Search:
+    """The search of a screen, once all that its selection looks at is measured.
+
+    Args:
+        screen: nothing of it has to be exact yet.
+        logits: of the reconstructions.
+        finish, targets, source, choice: as for `quick`; `threshold` is a number.
+    """
     least = look_ahead(screen, logits, targets, source, **choice)
     found = finish(screen.effects, logits)
-    while not exact[its := sorted({a.coordinate for a in found.attributes})].all():
-        more = torch.zeros_like(exact)
+    while not screen.exact[its := sorted({a.coordinate for a in found.attributes})].all():
+        more = torch.zeros_like(screen.exact)
         more[its] = True
         screen.measure(more)
         found = finish(screen.effects, logits)
     made = {
         "certificate": certificate(screen, logits, least, source=source),
-        "measured": exact.nonzero().flatten().tolist(),
+        "measured": screen.exact.nonzero().flatten().tolist(),
     }
     return replace(found, effects=screen.effects, made=found.made | made)
 
@@ -265,7 +283,7 @@ def certificate(
 
     Args:
         screen: after everything that was chosen has been measured.
-        logits, least: what `screened` gave.
+        logits, least: of the reconstructions; what `look_ahead` gave.
         source: of the selection.
     """
     measured = float(screen.exact.double().mean())
