@@ -1,112 +1,111 @@
-"""AttFind side by side: the notebook's loop, the exact engine, the quick search.
+"""AttFind side by side: the plain loops, the exact engine, the quick search.
 
     OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py models/leaves models/retina
+    OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py --only 64 256 memory      # five minutes
+    OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py --only lists --images 64 models/leaves
 
-One thread of an idle machine. The plain loop (one image, one coordinate, batch 1, everything drawn
-anew) and the reproductions' (the same with per-sample weights in a grouped convolution) are timed
-on moves drawn at random, by turns with the exact engine on whole images; the quick search is timed
-whole and compared with the exact list. Photos are not needed: images come from the model's own
-noise samples. A 64 px generator with mobilenet_v2, both with random weights, speaks for speed only.
-Writes benchmarks/results/attfind_speed.json.
+One thread of an idle machine. Parts: `64` and `256` (generators of that side with mobilenet_v2, all
+weights random: they speak for speed only), `lists` (each run given), `memory`. Each part replaces
+its rows in benchmarks/results/attfind_speed.json and says in them how and when it was made.
+
+The plain loop (one image, one coordinate, batch 1, everything drawn anew) and a reproduction's (the
+same with per-sample weights in a grouped convolution) are timed on moves drawn at random, by turns
+with the engine. Photos are not needed: images come from the model's own noise samples.
 """
 
+import argparse
+import resource
 import statistics
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from made import made, write_result
-from torch import Tensor
+from attfind_lists import lists, total
+from made import RESULTS, made
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
-from training_speed import as_plain
+from training_speed import as_plain, convolution_peak
 
-from stylex import stylespace, sweep
-from stylex.attfind import find
+from stylex import networks, stylespace, sweep
 from stylex.classifier import Classifier
-from stylex.folding import Classify, goals_of, without_norms
+from stylex.folding import Classify, Folded, goals_of, without_norms
+from stylex.ledger import Ledger, bytes_of
 from stylex.model import StylEx, in_batches
-from stylex.screening import quick
+from stylex.networks import Synthesis
+from stylex.runs import read_json, write_json
+from stylex.screening import expect
 
-ROUNDS, MOVES = 5, 40  # moves of a loop in one round, whole images of the engine beside them
-COUNT = 8
+PARTS = ("64", "256", "lists", "memory")
+FILE = RESULTS / "attfind_speed.json"
+ROUNDS = 5  # after one that warms up
+SEARCHED = 250  # images of the search that memory and the quick one's cost are told for
+MEMORY = bytes_of("2GB")
+Spend = Callable[[Callable[[], object]], float]
 
 
 def main() -> None:
-    """Every run given, then the larger network."""
+    """Every part that is asked for."""
+    words = argparse.ArgumentParser()
+    words.add_argument("models", nargs="*", type=Path)
+    words.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    words.add_argument("--images", type=int, default=160, help="of each model, for `lists`")
+    given = words.parse_intermixed_args()
     torch.set_flush_denormal(True)
+    if "64" in given.only:
+        keep("64", speed(random_model(64), moves=40, whole=True))
+    if "256" in given.only:
+        keep("256", speed(random_model(256), moves=8, whole=False))
+    if "memory" in given.only:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            keep("memory", alone.submit(resident).result())
+    for path in given.models if "lists" in given.only else ():
+        model = StylEx.load(path)
+        keep(path.name, lists(model, sampled(model, given.images), loops))
+
+
+def keep(name: str, rows: dict[str, Any]) -> None:
+    """Put the rows of one part beside those of the others."""
+    result = read_json(FILE) if FILE.is_file() else {}
+    result[name] = made([0]) | {"threads": torch.get_num_threads()} | rows
+    result["same_top8"] = total(result)
+    write_json(FILE, result)
+    print(name, {key: row for key, row in rows.items() if not isinstance(row, dict | list)})
+
+
+def random_model(side: int) -> StylEx:
+    """Random weights: 64 px with 2,472 searched coordinates, or 256 px config-e with 4,928."""
     torch.manual_seed(0)
-    result: dict[str, Any] = {"threads": torch.get_num_threads()}
-    for path in sys.argv[1:]:
-        result[Path(path).name] = case(StylEx.load(path), images=48, lists=True)
     net = mobilenet_v2(num_classes=2).eval()
-    classifier = Classifier(net, classes=("no", "yes"), size=64)
-    wide = StylEx(classifier, resolution=64, width=3.0).eval().requires_grad_(False)
-    result["64_mobilenet"] = case(wide, images=2, lists=False)
-    write_result("attfind_speed", made([0]) | result)
-    for name, row in result.items():
-        if isinstance(row, dict):
-            print(name, {k: v for k, v in row.items() if k != "certificate"})
+    classifier = Classifier(net, classes=("no", "yes"), size=side)
+    width = {64: 3.0, 256: 1.0}[side]
+    with patch.dict(networks.CHANNELS, {256: (16384, 512)}):
+        model = StylEx(classifier, resolution=side, width=width).eval().requires_grad_(False)
+    enliven(net, model.synthesize(sampled(model, 16)))
+    return model
 
 
-def case(model: StylEx, *, images: int, lists: bool) -> dict[str, Any]:
-    """Seconds a move of each, by turns, and the quick search whole."""
-    synthesis, classify = model.generator.synthesis, model.classifier
-    styles = sampled(model, images)
-    ends = stylespace.bounds(styles)
-    searched = model.layout.searched
-    folded = without_norms(model.classifier, synthesis(styles[:2]).clamp(-1, 1))
-    times: dict[str, list[float]] = {"loop": [], "grouped": [], "exact": []}
-    draw = torch.Generator().manual_seed(0)
-    for turn in range(ROUNDS + 1):
-        row = styles[turn % images : turn % images + 1]
-        some = torch.randperm(2 * searched, generator=draw)[:MOVES]
-        spent = {"loop": loop(synthesis, classify, row, ends, some)}
-        with as_plain(True):
-            spent["grouped"] = loop(synthesis, classify, row, ends, some)
-        began = time.perf_counter()
-        sweep.measure(synthesis, folded, row, ends)
-        spent["exact"] = (time.perf_counter() - began) / (2 * searched)
-        for kind, seconds in spent.items():
-            if turn:  # the first only warms up
-                times[kind].append(seconds)
-    each = {kind: statistics.median(values) for kind, values in times.items()}
-    result = {
-        "coordinates": searched,
-        "images": images,
-        **{f"{kind}_ms_a_move": 1000 * seconds for kind, seconds in each.items()},
-        "exact_ratio": each["loop"] / each["exact"],
-        "exact_ratio_grouped": each["grouped"] / each["exact"],
-    }
-    return result | (quickly(model, styles, ends, each["loop"]) if lists else {})
+@torch.no_grad()
+def enliven(net: nn.Module, images: Tensor) -> None:
+    """Norms and last layer of a random mobilenet_v2 fitted: its answers differ, both classes occur.
 
-
-def quickly(model: StylEx, styles: Tensor, ends: Tensor, loop_seconds: float) -> dict[str, Any]:
-    """The quick search whole, beside the exact one's list."""
-    folded = without_norms(model.classifier, model.synthesize(styles[:2]))
-    given = (model.generator.synthesis, folded, styles, ends)
-    options = {"classes": model.classes, "bounds": ends, "styles": styles, "count": COUNT}
-    finish = partial(find, layout=model.layout, **options)
-    began = time.perf_counter()
-    targets = list(range(len(model.classes)))
-    found = quick(*given, finish=finish, targets=targets, count=COUNT)
-    seconds = time.perf_counter() - began
-    began = time.perf_counter()
-    exact = finish(*sweep.measure(*given))
-    whole = time.perf_counter() - began
-    moves = 2 * model.layout.searched * len(styles)
-    lists = [[(a.target, a.coordinate, a.direction) for a in f.attributes] for f in (found, exact)]
-    return {
-        "fast_seconds": seconds,
-        "exact_seconds": whole,
-        "fast_ratio": loop_seconds * moves / seconds,
-        "fast_over_exact": whole / seconds,
-        "identical_top8": lists[0] == lists[1],
-        "chosen": len(lists[1]),
-        "certificate": found.made["certificate"],
-    }
+    Otherwise all its logits are the same, and a quick search would have nothing to do.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over what it sees, here one batch
+    net.train()(images)
+    logits, last = net.eval()(images), net.get_submodule("classifier.1")
+    assert isinstance(last, nn.Linear)
+    factor = 2 / logits.std(0)
+    last.weight.mul_(factor[:, None])
+    last.bias.sub_(logits.mean(0)).mul_(factor)
 
 
 def sampled(model: StylEx, images: int) -> Tensor:
@@ -114,20 +113,165 @@ def sampled(model: StylEx, images: int) -> Tensor:
     draw = torch.Generator().manual_seed(0)
     z = torch.randn(images, model.generator.latent, generator=draw)
     w = in_batches(model.generator.mapping, z).clone()
-    p = torch.distributions.Dirichlet(torch.ones(len(model.classes))).sample((images,))
-    return model.generator.style(w, p)
+    p = torch.empty(images, len(model.classes)).exponential_(generator=draw)
+    return model.generator.style(w, p / p.sum(1, keepdim=True))
 
 
-def loop(synthesis: Any, classify: Classify, row: Tensor, ends: Tensor, some: Tensor) -> float:
+def speed(model: StylEx, *, moves: int, whole: bool) -> dict[str, Any]:
+    """Seconds a move of each kind, by turns; the engine's from a sample of every layer.
+
+    Args:
+        model: any.
+        moves: of a loop in one round.
+        whole: a whole image is searched as well, to check the extrapolation.
+    """
+    synthesis, styles = model.generator.synthesis, sampled(model, SEARCHED)
+    ends, searched = stylespace.bounds(styles), model.layout.searched
+    folded = without_norms(model.classifier, model.synthesize(styles[:2]))
+    batch = sweep.batch_within(MEMORY / 4, synthesis, folded, styles[:1])
+    draw = torch.Generator().manual_seed(0)
+    sample: dict[str, Any] = {"batch": batch, "draw": draw}
+    turns = []
+    for turn in range(ROUNDS + 1):
+        row = styles[turn : turn + 1]
+        spent = loops(model, row, ends, moves, draw)
+        spent["exact"] = engine(synthesis, folded, row, ends, **sample, spend=timed)
+        turns.append(spent | {"peak": convolution_peak()})
+    flops = engine(synthesis, folded, styles[:1], ends, **sample, spend=counted)
+    each = {kind: statistics.median(turn[kind] for turn in turns[1:]) for kind in turns[0]}
+    ratios = [turn["grouped"] / turn["exact"] for turn in turns[1:]]
+    evaluations, seconds = expect(
+        *(synthesis, folded, styles, ends),
+        **{"targets": [0, 1], "source": None, "count": 8, "threshold": 1.0, "rule": "cumulative"},
+        batch=batch,
+    )
+    rows = {
+        "coordinates": searched,
+        "batch": batch,
+        **{f"{kind}_ms_a_move": 1000 * each[kind] for kind in ("loop", "grouped", "exact")},
+        "exact_ratio": each["loop"] / each["exact"],
+        "exact_ratio_grouped": each["grouped"] / each["exact"],
+        "exact_ratio_grouped_range": [min(ratios), max(ratios)],
+        "gflop_a_move": flops / 1e9,
+        "peak_gflops": each["peak"] / 1e9,
+        "peak_share": flops / each["exact"] / each["peak"],
+        "fast_expected_evaluations": evaluations,
+        "fast_expected_ratio": each["loop"] * SEARCHED * 2 * searched / seconds,
+        "how": f"the engine was timed on one batch of random coordinates of each layer in each of "
+        f"{ROUNDS} rounds and extrapolated layer by layer; operations likewise; what the quick "
+        f"search of {SEARCHED} images would take is its own estimate, not a measurement",
+    }
+    if whole:
+        seconds = timed(lambda: sweep.measure(synthesis, folded, row, ends, batch=batch))
+        rows["whole_over_extrapolated"] = seconds / (2 * searched) / each["exact"]
+    return rows
+
+
+def loops(
+    model: StylEx, row: Tensor, ends: Tensor, moves: int, draw: torch.Generator
+) -> dict[str, float]:
+    """Seconds a move of the plain loop and of the grouped one, on the same random moves."""
+    some = torch.randperm(2 * model.layout.searched, generator=draw)[:moves]
+    spent = {"loop": loop(model, row, ends, some)}
+    with as_plain(True):
+        spent["grouped"] = loop(model, row, ends, some)
+    return spent
+
+
+@torch.no_grad()
+def loop(model: StylEx, row: Tensor, ends: Tensor, some: Tensor) -> float:
     """Seconds a move: one image, one coordinate, everything drawn anew."""
-    goals = goals_of(row, ends, 1.0, synthesis.layout.searched).flatten()
+    goals = goals_of(row, ends, 1.0, model.layout.searched).flatten()
     began = time.perf_counter()
-    with torch.no_grad():
-        for place in some.tolist():
-            moved = row.clone()
-            moved[0, place // 2] = goals[place]
-            classify(synthesis(moved).clamp(-1, 1))
+    for place in some.tolist():
+        moved = row.clone()
+        moved[0, place // 2] = goals[place]
+        model.score(moved)
     return (time.perf_counter() - began) / len(some)
+
+
+@torch.no_grad()
+def engine(
+    synthesis: Synthesis,
+    classify: Classify,
+    row: Tensor,
+    ends: Tensor,
+    *,
+    batch: int,
+    draw: torch.Generator,
+    spend: Spend,
+) -> float:
+    """What a move takes, the mean over all moves of one image: seconds, or operations.
+
+    The image is folded once; of every layer one batch of random coordinates stands for the rest.
+
+    Args:
+        synthesis, classify, row, ends, batch: as for `sweep.measure`.
+        draw: of the coordinates.
+        spend: what a call takes.
+    """
+    goals = goals_of(row, ends, 1.0, synthesis.layout.searched)
+    folded: list[Folded] = []
+    spent, first = spend(lambda: folded.append(Folded(synthesis, row))), 0
+    for layer, width in enumerate(synthesis.layout.widths):
+        its = torch.randperm(width, generator=draw)[: max(1, batch // 2)].sort()[0]
+
+        def moves(layer: int = layer, its: Tensor = its, first: int = first) -> None:
+            classify(folded[0].draw(layer, its, goals[first + its]).clamp(-1, 1))
+
+        spent += spend(moves) * width / len(its)
+        first += width
+    return spent / (2 * synthesis.layout.searched)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def counted(call: Callable[[], object]) -> float:
+    """Floating-point operations of products, two for each multiply-add."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def resident() -> dict[str, Any]:
+    """Most memory that a process held that begins a search of 250 images at 256 px.
+
+    Everything a search holds is there: networks, photos, the table of effects; each of its steps is
+    gone through, but over a few images and a batch of every layer only.
+    """
+    model = random_model(256)
+    synthesis, widths = model.generator.synthesis, model.layout.widths
+    photos = torch.rand(SEARCHED, 3, 256, 256) * 2 - 1
+    styles = in_batches(model.styles, photos[:8], batch=model.at_once)
+    ends, classify = stylespace.bounds(styles), without_norms(model.classifier, photos[:2])
+    batch = sweep.batch_within(MEMORY / 4, synthesis, classify, styles[:1])
+    table = torch.ones(SEARCHED, model.layout.searched, 2, len(model.classes))
+    starts = torch.tensor([0, *widths]).cumsum(0)[:-1]
+    some = (starts[:, None] + torch.arange(max(1, batch // 2))).flatten()
+    peaks = []
+    for images in (1, 2, 4):
+        given = (synthesis, classify, styles[:images], ends)
+        ledger = Ledger(memory="2GB")
+        sweep.measure(*given, batch=batch, coordinates=some, ledger=ledger)
+        sweep.foretell(*given, targets=[0, 1], ledger=ledger)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    return {
+        "resolution": 256,
+        "images": SEARCHED,
+        "memory_gb": MEMORY / 1e9,
+        "batch": batch,
+        "table_mb": table.nbytes / 1e6,
+        "peak_gb": peaks[-1] * (1024 / 1000 if sys.platform == "linux" else 1 / 1000),
+        "peak_gb_after_1_2_4_images": peaks,
+        "how": "resident peak of a process of its own that held networks, 250 photos and the table "
+        "of effects, and searched 1, 2 and 4 images over a batch of every layer, exact and "
+        "foretold; nothing more is held for later images",
+    }
 
 
 if __name__ == "__main__":

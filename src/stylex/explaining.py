@@ -118,7 +118,8 @@ def search(
     photos = images.to(model.mean_p.device)
     about = f"{runs.stylex_version()} {model.classifier.hash} {strength} {ledger.memory}"
     ledger.bind(key_of(about, [*model.own_state().values(), images]))
-    styles = ledger.once("styles", partial(in_batches, model.styles, photos)).to(photos.device)
+    encode = partial(in_batches, model.styles, photos, batch=model.at_once)
+    styles = ledger.once("styles", encode).to(photos.device)
     bounds = stylespace.bounds(styles)
     level = threshold_of(threshold, len(model.classes))
     origin = None if source is None else class_index(model.classes, source)
@@ -305,8 +306,9 @@ def sufficiency(
         `{"from->to": {"share", "images", "low", "high", "random"}}`: the share, Wilson's 95 %
         interval, and the share under as many random coordinates, the floor.
     """
-    styles = in_batches(model.styles, images.to(model.mean_p.device))
-    labels = in_batches(model.score, styles).argmax(1)
+    some = partial(in_batches, batch=model.at_once)
+    styles = some(model.styles, images.to(model.mean_p.device))
+    labels = some(model.score, styles).argmax(1)
     table = {}
     for target, name in enumerate(model.classes):
         chosen = found.towards(target)[:count]
@@ -318,7 +320,7 @@ def sufficiency(
             if not len(rows):
                 continue
             flips, floor = (
-                in_batches(partial(joint, model.score, bounds=found.bounds, attributes=a), rows)
+                some(partial(joint, model.score, bounds=found.bounds, attributes=a), rows)
                 .argmax(1)
                 .eq(target)
                 for a in (chosen, chance)

@@ -58,6 +58,11 @@ class StylEx(nn.Module):
         """Which style coordinate belongs to which layer."""
         return self.generator.layout
 
+    @property
+    def at_once(self) -> int:
+        """Images that go through the networks together where many do: 64, but 4 at 256 px."""
+        return min(64, 2**18 // self.resolution**2)
+
     def probabilities(self, images: Images) -> Probabilities:
         """p = softmax(C(x))."""
         return self.classifier(images).softmax(1)
