@@ -19,7 +19,7 @@ from stylex.selection import threshold_of
 COUNTS, TOP = (8, 16), 8
 MOVES = 40  # of the loops beside each search
 RESAMPLINGS = 10
-STRONG, STRONG_IMAGES = 3.0, 64  # the other strength, on fewer images: it takes as long again
+STRONG, STRONG_IMAGES = 3.0, 48  # the other strength, on fewer images: it takes as long again
 Loops = Callable[..., dict[str, float]]
 Told = tuple[Tensor, Tensor, Tensor]  # exact effects, base logits, foretold effects
 

@@ -44,7 +44,12 @@ from stylex.screening import expect
 
 PARTS = ("64", "256", "lists", "memory")
 FILE = RESULTS / "attfind_speed.json"
-ROUNDS = 5  # after one that warms up
+# channels at each side: a reproduction's 64 px, but 768 for its two layers of 512 at 4 px, so that
+# as many coordinates are searched; and StyleGAN2's config-e at 256 px
+WIDTHS = {
+    64: {4: 768, 8: 256, 16: 128, 32: 64, 64: 32},
+    256: {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64},
+}
 SEARCHED = 250  # images of the search that memory and the quick one's cost are told for
 MEMORY = bytes_of("2GB")
 Spend = Callable[[Callable[[], object]], float]
@@ -59,9 +64,9 @@ def main() -> None:
     given = words.parse_intermixed_args()
     torch.set_flush_denormal(True)
     if "64" in given.only:
-        keep("64", speed(random_model(64), moves=40, whole=True))
+        keep("64", speed(random_model(64), rounds=5, moves=40, whole=True))
     if "256" in given.only:
-        keep("256", speed(random_model(256), moves=8, whole=False))
+        keep("256", speed(random_model(256), rounds=3, moves=8, whole=False))
     if "memory" in given.only:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
             keep("memory", alone.submit(resident).result())
@@ -80,13 +85,12 @@ def keep(name: str, rows: dict[str, Any]) -> None:
 
 
 def random_model(side: int) -> StylEx:
-    """Random weights: 64 px with 2,472 searched coordinates, or 256 px config-e with 4,928."""
+    """Random weights: 64 px with 2,464 searched coordinates, or 256 px config-e with 4,928."""
     torch.manual_seed(0)
     net = mobilenet_v2(num_classes=2).eval()
     classifier = Classifier(net, classes=("no", "yes"), size=side)
-    width = {64: 3.0, 256: 1.0}[side]
-    with patch.dict(networks.CHANNELS, {256: (16384, 512)}):
-        model = StylEx(classifier, resolution=side, width=width).eval().requires_grad_(False)
+    with patch.object(networks, "channels_at", lambda at, **_: WIDTHS[side][at]):
+        model = StylEx(classifier, resolution=side).eval().requires_grad_(False)
     enliven(net, model.synthesize(sampled(model, 16)))
     return model
 
@@ -117,11 +121,12 @@ def sampled(model: StylEx, images: int) -> Tensor:
     return model.generator.style(w, p / p.sum(1, keepdim=True))
 
 
-def speed(model: StylEx, *, moves: int, whole: bool) -> dict[str, Any]:
+def speed(model: StylEx, *, rounds: int, moves: int, whole: bool) -> dict[str, Any]:
     """Seconds a move of each kind, by turns; the engine's from a sample of every layer.
 
     Args:
         model: any.
+        rounds: after one that warms up.
         moves: of a loop in one round.
         whole: a whole image is searched as well, to check the extrapolation.
     """
@@ -132,7 +137,7 @@ def speed(model: StylEx, *, moves: int, whole: bool) -> dict[str, Any]:
     draw = torch.Generator().manual_seed(0)
     sample: dict[str, Any] = {"batch": batch, "draw": draw}
     turns = []
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         row = styles[turn : turn + 1]
         spent = loops(model, row, ends, moves, draw)
         spent["exact"] = engine(synthesis, folded, row, ends, **sample, spend=timed)
@@ -158,7 +163,7 @@ def speed(model: StylEx, *, moves: int, whole: bool) -> dict[str, Any]:
         "fast_expected_evaluations": evaluations,
         "fast_expected_ratio": each["loop"] * SEARCHED * 2 * searched / seconds,
         "how": f"the engine was timed on one batch of random coordinates of each layer in each of "
-        f"{ROUNDS} rounds and extrapolated layer by layer; operations likewise; what the quick "
+        f"{rounds} rounds and extrapolated layer by layer; operations likewise; what the quick "
         f"search of {SEARCHED} images would take is its own estimate, not a measurement",
     }
     if whole:
@@ -253,23 +258,23 @@ def resident() -> dict[str, Any]:
     table = torch.ones(SEARCHED, model.layout.searched, 2, len(model.classes))
     starts = torch.tensor([0, *widths]).cumsum(0)[:-1]
     some = (starts[:, None] + torch.arange(max(1, batch // 2))).flatten()
-    peaks = []
-    for images in (1, 2, 4):
+    peaks, unit = [], 1024 if sys.platform == "linux" else 1  # of ru_maxrss, in bytes
+    for images in (1, 2):
         given = (synthesis, classify, styles[:images], ends)
         ledger = Ledger(memory="2GB")
         sweep.measure(*given, batch=batch, coordinates=some, ledger=ledger)
         sweep.foretell(*given, targets=[0, 1], ledger=ledger)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9)
     return {
         "resolution": 256,
         "images": SEARCHED,
         "memory_gb": MEMORY / 1e9,
         "batch": batch,
         "table_mb": table.nbytes / 1e6,
-        "peak_gb": peaks[-1] * (1024 / 1000 if sys.platform == "linux" else 1 / 1000),
-        "peak_gb_after_1_2_4_images": peaks,
+        "peak_gb": peaks[-1],
+        "peak_gb_after_1_2_images": peaks,
         "how": "resident peak of a process of its own that held networks, 250 photos and the table "
-        "of effects, and searched 1, 2 and 4 images over a batch of every layer, exact and "
+        "of effects, and searched 1 and 2 images over a batch of every layer, exact and "
         "foretold; nothing more is held for later images",
     }
 

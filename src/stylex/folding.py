@@ -49,16 +49,19 @@ class FoldedLayer:
         folded = modulated * self.square.rsqrt()[:, None, None, None]
         self.folded = folded.contiguous(memory_format=torch.channels_last)
         noise = conv.fixed_noise * (conv.noise_strength * SQRT2)
-        self.constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
+        constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
+        self.constant = constant.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, features: Tensor) -> Tensor:
         """Other features under this image's own style."""
         return self.finish(F.conv2d(features, self.folded, padding=1))
 
     def finish(self, y: Tensor) -> Tensor:
-        """After the convolution: upsampling, noise and bias, activation."""
+        """After the convolution: upsampling, noise and bias, activation, in place if it may be."""
         y = upsample(y) if self.up else y
-        return F.leaky_relu(y + self.constant, 0.2)
+        if y.requires_grad:
+            return F.leaky_relu(y + self.constant, 0.2)
+        return F.leaky_relu_(y.add_(self.constant), 0.2)
 
     def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
         """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals."""
