@@ -1,0 +1,72 @@
+"""AttFind's benchmark counts and compares what it says it does, on a tiny model."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small import tiny, weighing
+from torch.utils.flop_counter import FlopCounterMode
+
+from stylex import screening, stylespace, sweep
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import attfind_lists
+import attfind_speed
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Real networks, 84 coordinates or so."""
+    return tiny(weighing([[3.0, -3.0], [1.0, -1.0], [-2.0, 2.0], [1.0, -1.0]], [0.0, 0.0]))
+
+
+def test_operations_of_a_sample_are_those_of_the_whole(model):
+    """Layer by layer what a batch takes, times the batches: nothing is forgotten or doubled."""
+    synthesis, classify = model.generator.synthesis, model.classifier
+    styles = attfind_speed.sampled(model, 3)
+    given = (synthesis, classify, styles[:1], stylespace.bounds(styles))
+    sample = {"batch": 4, "draw": torch.Generator().manual_seed(0)}
+    each = attfind_speed.engine(*given, **sample, spend=attfind_speed.counted)
+    base = torch.zeros(1, 2)
+    with FlopCounterMode(display=False) as counter:
+        sweep.measure(*given, batch=4, base=base)
+    still = (styles[0] == given[3]).any(0)[: model.layout.searched].float().mean() / 2
+    whole = counter.get_total_flops() / (2 * model.layout.searched)
+    assert each * (1 - still) <= whole <= each * 1.0001
+
+
+def test_wide_models_have_the_coordinates_that_are_named():
+    """2,464 at 64 px and config-e's 4,928 at 256 px, by their channels."""
+    for side, searched in ((64, 2464), (256, 4928)):
+        wide = list(attfind_speed.WIDTHS[side].values())
+        inputs = wide[0] + sum(a + b for a, b in itertools.pairwise(wide))
+        assert inputs == searched
+
+
+def test_lists_of_a_tiny_model(model, monkeypatch):
+    """Every row is there; with a look-ahead over everything all lists are the exact ones."""
+    monkeypatch.setattr(attfind_lists, "RESAMPLINGS", 2)
+    monkeypatch.setattr(attfind_lists, "AHEAD", 1000)
+    monkeypatch.setattr(attfind_lists, "MOVES", 2)
+    styles = attfind_speed.sampled(model, 4)
+    rows = attfind_lists.lists(model, styles, attfind_speed.loops)
+    assert rows["fast_8"]["identical"]
+    assert rows["fast_8"]["ratio"] > 0
+    whole = attfind_lists.total({"tiny": rows})
+    assert whole == {"lists": 8, "identical": 8, "different_and_unsure": 0, "unsure": 0}
+    assert [row["measured"] for row in rows["same_top8"]] == [1, 1]
+
+
+def test_a_wrong_prediction_is_seen_in_the_lists(model, monkeypatch):
+    """Where the best moves are foretold as the worst and nobody doubts it: different lists."""
+    styles = attfind_speed.sampled(model, 4)
+    effects, logits, told = attfind_lists.exactly(model, styles, stylespace.bounds(styles), 1.0)
+    monkeypatch.setattr(attfind_lists, "RESAMPLINGS", 2)
+    monkeypatch.setattr(attfind_lists, "AHEAD", 4)
+    monkeypatch.setattr(screening, "DOUBT", -2.0)
+    row = attfind_lists.resampled(model, styles, (effects, logits, -told), 1.0)
+    assert row["identical"] < row["lists"] == 4
+    assert len(row["measured_where_different"]) == row["lists"] - row["identical"]
+    assert row["different_and_unsure"] == row["lists"] - row["identical"]  # the audit tells
