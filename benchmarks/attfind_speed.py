@@ -218,11 +218,11 @@ def engine(
     goals = goals_of(row, ends, 1.0, synthesis.layout.searched)
     folded: list[Folded] = []
     spent, first = spend(lambda: folded.append(Folded(synthesis, row))), 0
-    for layer, width in enumerate(synthesis.layout.widths):
-        its = torch.randperm(width, generator=draw)[: max(1, batch // 2)].sort()[0]
+    for width in synthesis.layout.widths:
+        its = first + torch.randperm(width, generator=draw)[: max(1, batch // 2)].sort()[0]
 
-        def moves(layer: int = layer, its: Tensor = its, first: int = first) -> None:
-            classify(folded[0].draw(layer, its, goals[first + its]).clamp(-1, 1))
+        def moves(its: Tensor = its) -> None:
+            classify(folded[0].draw(its, goals[its]).clamp(-1, 1))
 
         spent += spend(moves) * width / len(its)
         first += width

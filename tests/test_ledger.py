@@ -266,7 +266,7 @@ print("DONE")
 SHARED = """
 pair = [forked("pair", rank=rank, ranks=2) for rank in range(2)]
 assert [outcome(child) for child in pair] == [0, 0]
-left, dying = forked("died", ranks=2), forked("died", rank=1, ranks=2, dies_at=8)
+left, dying = forked("died", ranks=2), forked("died", rank=1, ranks=2, dies_at=5)
 assert outcome(dying) == -signal.SIGKILL
 os.kill(left, signal.SIGKILL)  # as torchrun ends the others
 outcome(left)

@@ -231,7 +231,7 @@ def test_progress_counts_evaluations():
     synthesis, classify = drawn(9), classify_as(2, 9)
     styles, done = some_styles(synthesis, 3, 9), []
     ledger = Ledger(progress=lambda *now: done.append(now))
-    measure(synthesis, classify, styles, bounds(styles), ledger=ledger)
+    measure(synthesis, classify, styles, bounds(styles), ledger=ledger, batch=32)
     total = 3 * 2 * synthesis.layout.searched
     assert done == sorted(done)
     assert done[-1] == (total, total)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.grad import conv2d_weight
@@ -52,9 +52,9 @@ class FoldedLayer:
         constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
         self.constant = constant.contiguous(memory_format=torch.channels_last)
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Other features under this image's own style."""
-        return self.finish(F.conv2d(features, self.folded, padding=1))
+    def own(self) -> Tensor:
+        """What this image's own features become."""
+        return self.finish(self.sum * self.square.rsqrt()[:, None, None])
 
     def finish(self, y: Tensor) -> Tensor:
         """After the convolution: upsampling, noise and bias, activation, in place if it may be."""
@@ -117,7 +117,7 @@ class Folded:
             assert isinstance(conv, StyledConv)
             self.layers.append(FoldedLayer(conv, style[0], x))
             self.pictures.append(picture)
-            x = self.layers[-1](x)
+            x = self.layers[-1].own()
             picture = self.add_picture(layer, x, picture)
         assert picture is not None
         self.image = self.finish(picture)  # [1, c, h, w], not clamped
@@ -133,33 +133,45 @@ class Folded:
         """The finished picture."""
         return picture.float() + self.synthesis.rgb_bias[:, None, None]
 
-    def rest(self, layer: int, y: Tensor) -> Images:
-        """Draw on from convolutions of one layer, `[m, o, h, w]`; not clamped."""
-        x = self.layers[layer].finish(y)
-        picture = self.add_picture(layer, x, self.pictures[layer])
-        for later in range(layer + 1, len(self.layers)):
-            x = self.layers[later](x)
-            picture = self.add_picture(later, x, picture)
+    def draw(
+        self,
+        coordinates: Int64[Tensor, " j"],
+        goals: Float[Tensor, "j 2"],
+        moves: Bool[Tensor, "j 2"] | None = None,
+    ) -> Images:
+        """Images with one coordinate at one of its goals, each from its own layer on.
+
+        Moves of several layers share one batch: it grows where the next ones join.
+
+        Args:
+            coordinates: searched ones, ascending.
+            goals: their values in both directions.
+            moves: which of both are drawn; all by default.
+
+        Returns:
+            Not clamped, coordinate by coordinate.
+        """
+        x = picture = None
+        first = 0
+        for layer, one in enumerate(self.layers):
+            here = (coordinates >= first) & (coordinates < first + len(one.style))
+            ys = [] if x is None else [F.conv2d(x, one.folded, padding=1)]
+            pictures = [] if picture is None else [picture]
+            if here.any():
+                y = one.moved(coordinates[here] - first, goals[here])
+                ys.append(y if moves is None else y[moves[here].flatten()])
+                if (before := self.pictures[layer]) is not None:
+                    pictures.append(before.expand(len(ys[-1]), -1, -1, -1))
+            if ys:
+                x = one.finish(_joined(ys))
+                picture = self.add_picture(layer, x, _joined(pictures) if pictures else None)
+            first += len(one.style)
         assert picture is not None
         return self.finish(picture)
 
-    def draw(
-        self,
-        layer: int,
-        its: Int64[Tensor, " j"],
-        goals: Float[Tensor, "j 2"],
-        moves: Int64[Tensor, " m"] | None = None,
-    ) -> Images:
-        """Images with one coordinate of a layer at one of its goals.
 
-        Args:
-            layer: which convolution.
-            its: coordinates within the layer.
-            goals: their values in both directions.
-            moves: which of the `2 j` images, as `2 * index + direction`; all by default.
-        """
-        y = self.layers[layer].moved(its, goals)
-        return self.rest(layer, y if moves is None else y[moves])
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @torch.enable_grad()

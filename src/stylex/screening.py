@@ -26,6 +26,7 @@ from stylex.selection import CHANGED, Rule, considered, stable, threshold_of
 from stylex.shapes import Bounds, Effects, Logits, Styles
 
 AHEAD = 32  # moves that must be measured before one of them is chosen
+SPARE = 8  # more of them that are measured along: to fold an image anew costs as much
 SAMPLED = 16  # images that are foretold to say beforehand how long it will take
 AUDITED = 32  # coordinates never measured that are, at the end
 DOUBT = 0.7  # correlation of foretold and measured under which the look-ahead widens
@@ -95,6 +96,7 @@ class Screen:
             ahead[order[: self.ahead] // 2] = True
             if (self.exact | ~ahead).all():
                 break
+            ahead[order[: self.ahead + SPARE] // 2] = True
             self.measure(ahead)
             if self.correlation(target) < DOUBT:
                 self.widen()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -68,14 +68,13 @@ def measure(
         folded = Folded(synthesis, row)
         goals = goals_of(row, bounds, strength, synthesis.layout.searched)[coordinates]
         moves = goals != row[0, coordinates, None]
-        for layer, its, part in _parts(synthesis.layout.widths, coordinates, moves, batch):
-            stop = int(part[-1]) + 1
-            if stop <= done:
+        for part in moves.any(1).nonzero().flatten().split(max(1, batch // 2)):
+            if not len(part) or (stop := int(part[-1]) + 1) <= done:
                 continue
-            where = moves[part].flatten().nonzero().flatten()
-            images = folded.draw(layer, its, goals[part], where)
+            images = folded.draw(coordinates[part], goals[part], moves[part])
             effects = logits.new_zeros(stop - done, 2, logits.shape[1])
-            effects[part[where // 2] - done, where % 2] = classify(images.clamp(-1, 1)) - logits[n]
+            which, direction = moves[part].nonzero(as_tuple=True)
+            effects[part[which] - done, direction] = classify(images.clamp(-1, 1)) - logits[n]
             yield effects
             done = stop
         if done < len(coordinates):
@@ -83,26 +82,6 @@ def measure(
 
     shape = len(styles), len(coordinates), 2, logits.shape[1]
     return ledger.fill(name, shape, work, like=logits, each=2.0), logits
-
-
-def _parts(
-    widths: tuple[int, ...],
-    coordinates: Int64[Tensor, " j"],
-    moves: Bool[Tensor, "j 2"],
-    batch: int,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Coordinates of one layer that move, a batch at a time.
-
-    Yields:
-        The layer, the coordinates within it, and their places among all that are measured.
-    """
-    first = 0
-    for layer, width in enumerate(widths):
-        here = (coordinates >= first) & (coordinates < first + width) & moves.any(1)
-        for part in here.nonzero().flatten().split(max(1, batch // 2)):
-            if len(part):
-                yield layer, coordinates[part] - first, part
-        first += width
 
 
 def foretell(
@@ -166,14 +145,7 @@ def _check(
     goals = goals_of(row, bounds, strength, synthesis.layout.searched)
     draw = torch.Generator().manual_seed(0)
     some = torch.randperm(len(goals), generator=draw)[:CHECKED].sort()[0].to(row.device)
-    moves = torch.ones_like(goals, dtype=torch.bool)
-    parts = _parts(synthesis.layout.widths, some, moves[some], batch=2)
-    quick = torch.cat(
-        [
-            classify(folded.draw(layer, its, goals[some[part]]).clamp(-1, 1))
-            for layer, its, part in parts
-        ]
-    )
+    quick = classify(folded.draw(some, goals[some]).clamp(-1, 1))
     moved = row.repeat(len(quick), 1)
     moved.scatter_(1, some.repeat_interleave(2)[:, None], goals[some].flatten()[:, None])
     plain = classify(synthesis(moved).clamp(-1, 1))
@@ -224,12 +196,12 @@ def pace(
     """
     folded, fold = _timed(lambda: Folded(synthesis, row))
     each, first = [], 0
-    for layer, width in enumerate(synthesis.layout.widths):
-        its = torch.arange(min(width, max(1, batch // 2)), device=row.device)
-        goals = row[0, first + its, None].expand(-1, 2)
+    for width in synthesis.layout.widths:
+        its = first + torch.arange(min(width, max(1, batch // 2)), device=row.device)
+        goals = row[0, its, None].expand(-1, 2)
         _, seconds = _timed(
-            lambda layer=layer, its=its, goals=goals: (
-                classify(folded.draw(layer, its, goals).clamp(-1, 1)).sum().item()
+            lambda its=its, goals=goals: (
+                classify(folded.draw(its, goals).clamp(-1, 1)).sum().item()
             )  # a GPU is done when this number is here
         )
         each.append(torch.full((width,), seconds / (2 * len(its))))
