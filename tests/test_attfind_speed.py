@@ -14,6 +14,7 @@ from stylex import screening, stylespace, sweep
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import attfind_lists
 import attfind_speed
+import attfind_table
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,22 @@ def test_a_wrong_prediction_is_seen_in_the_lists(model, monkeypatch):
     assert row["identical"] < row["lists"] == 4
     assert len(row["measured_where_different"]) == row["lists"] - row["identical"]
     assert row["different_and_unsure"] == row["lists"] - row["identical"]  # the audit tells
+
+
+def test_the_table_holds_what_was_measured_and_nothing_else():
+    """A row for each part that is there; the plot says the same in words."""
+    part = {"coordinates": 2464, "exact_ratio": 6.0, "exact_ratio_grouped": 7.5}
+    part |= {"peak_share": 0.71, "peak_gflops": 120.0, "fast_expected_ratio": 40.0}
+    rows = attfind_table.table({"64": part, "same_top8": {"lists": 0}})
+    assert [row.came for row in rows] == [
+        "7.5x (the plain loop 6.0x)",
+        "71% of 120 GFLOP/s",
+        "40x",
+    ]
+    same = {"lists": 9, "identical": 7, "different_and_unsure": 1}
+    assert attfind_table.table({"same_top8": same})[0].came == (
+        "7 of 9; of the 2 others it said so of 1"
+    )
+    drawn = attfind_table.plot([row for row in rows if row.ratio])
+    assert "7.5x (the plain loop 6.0x)" in drawn
+    assert drawn.count('class="bar"') == 2
