@@ -17,7 +17,7 @@ from stylex.plotting import STYLE
 from stylex.runs import read_json
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "attfind-speed.svg"
-WIDTH, LEFT, RIGHT, LINE, TOP, MOST = 720, 300, 90, 26, 60, 1000
+WIDTH, LEFT, RIGHT, LINE, TOP, MOST = 720, 380, 80, 26, 60, 1000
 BARS = ".bar{fill:#24598f}@media(prefers-color-scheme:dark){.bar{fill:#8cb8e6}}"
 NETWORKS = {"64": "64 px, mobilenet_v2", "256": "256 px config-e, mobilenet_v2"}
 
@@ -121,7 +121,7 @@ def bar(row: Row, y: int) -> list[Html]:
     name, end = row.what.replace("`", ""), x(row.ratio)
     goal = {"x1": x(row.least), "x2": x(row.least), "y1": y, "y2": y + LINE - 4}
     return [
-        tag("text", name if len(name) <= 46 else f"{name[:45]}…", x=12, y=y + 15, font_size=12),
+        tag("text", name if len(name) <= 58 else f"{name[:57]}…", x=12, y=y + 15, font_size=12),
         tag("rect", x=x(1), y=y + 3, width=max(1.0, round(end - x(1), 1)), height=14, class_="bar"),
         tag("line", **goal, class_="guide"),
         tag("text", f"{row.ratio:.3g}x", x=WIDTH - 12, y=y + 15, text_anchor="end"),
