@@ -124,6 +124,25 @@ def test_the_audit_finds_what_was_hidden():
     assert "At 95 %" not in said["says"]
 
 
+@pytest.mark.parametrize(
+    ("foretold", "measured", "agree"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 900.0], 1.0),  # too large, in the right place
+        ([-900.0, -2.0, 3.0, 4.0], [-1.0, -2.0, 3.0, 4.0], 1.0),  # what falls is never chosen
+        ([4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0], -1.0),
+        ([1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0], 1.0),  # nothing to be wrong about
+        ([1.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], 4.5 / (5 * 4.5) ** 0.5),  # shared places
+    ],
+)
+def test_doubt_is_about_the_order_of_rises(foretold, measured, agree):
+    """Spearman's correlation of mean rises, by hand."""
+    told, true = (torch.tensor(x).view(1, 2, 2, 1) for x in (foretold, measured))
+    exact = torch.ones(2, dtype=torch.bool)
+    given = Problem(0, size=0.1, images=1).given
+    screen = screening.Screen(*given, 1.0, told, true, exact)
+    assert screen.correlation(0) == pytest.approx(agree)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "rule"), [(3, "cumulative"), (5, "share")])
 def test_the_cost_is_foretold(seed, rule, monkeypatch):

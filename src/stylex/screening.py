@@ -29,7 +29,7 @@ AHEAD = 32  # moves that must be measured before one of them is chosen
 SPARE = 8  # more of them that are measured along: to fold an image anew costs as much
 SAMPLED = 16  # images that are foretold to say beforehand how long it will take
 AUDITED = 32  # coordinates never measured that are, at the end
-DOUBT = 0.7  # correlation of foretold and measured under which the look-ahead widens
+DOUBT = 0.7  # rank correlation of foretold and measured under which the look-ahead widens
 
 
 @dataclass(eq=False)
@@ -74,14 +74,16 @@ class Screen:
         self.exact |= new
 
     def correlation(self, target: int) -> float:
-        """Of foretold and measured mean effects on one class, over what was measured."""
-        means = [
-            x[..., target].mean(0)[self.exact].flatten() for x in (self.foretold, self.effects)
-        ]
-        pair = torch.stack(means).double()
-        if pair.shape[1] < 3 or (pair.std(1) == 0).any():
+        """Of the order of foretold and of measured mean rises of one class, where it was measured.
+
+        Of ranks, since the order is what is relied on: far from the bound a prediction is too
+        large, and a few of those would drown the rest.
+        """
+        rises = (x[:, self.exact, :, target] for x in (self.foretold, self.effects))
+        ranks = torch.stack([_ranks(x.clamp(min=0).mean(0).flatten()) for x in rises])
+        if ranks.shape[1] < 3 or (ranks.std(1) == 0).any():
             return 1.0
-        return float(torch.corrcoef(pair)[0, 1])
+        return float(torch.corrcoef(ranks)[0, 1])
 
     def best(self, means: Callable[[], Float[Tensor, "j 2"]], target: int) -> int:
         """The best move `2 * coordinate + direction`, once all that look as good are measured.
@@ -107,6 +109,12 @@ class Screen:
     def widen(self) -> None:
         """Look twice as far ahead from now on."""
         self.ahead, self.widened = min(2 * self.ahead, 2 * len(self.exact)), True
+
+
+def _ranks(x: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """Place of each value in their order; equal ones share the middle of theirs."""
+    _, which, counts = x.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - counts / 2).double()[which]
 
 
 class Rehearsal(Screen):
