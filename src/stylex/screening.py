@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stylex import sweep
 from stylex.attfind import Search
-from stylex.folding import Classify
+from stylex.folding import Classify, Folded
 from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.selection import CHANGED, Rule, considered, stable, threshold_of
@@ -28,6 +28,7 @@ from stylex.shapes import Bounds, Effects, Logits, Styles
 AHEAD = 32  # moves that must be measured before one of them is chosen
 SPARE = 8  # more of them that are measured along: to fold an image anew costs as much
 SAMPLED = 16  # images that are foretold to say beforehand how long it will take
+TIMED = 16  # of the coordinates that will be measured, on one image, to say so
 AUDITED = 32  # coordinates never measured that are, at the end
 DOUBT = 0.7  # rank correlation of foretold and measured under which the look-ahead widens
 
@@ -220,8 +221,8 @@ def expect(
         Evaluations and seconds.
     """
     some = styles[:: -(-len(styles) // SAMPLED)]
-    fold, each = sweep.pace(synthesis, classify, some[:1], batch=batch)
     with torch.no_grad():
+        _, fold = sweep.timed(lambda: Folded(synthesis, some[:1]))
         logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in some.split(1)])
     given = {"targets": targets, "strength": strength}
     sweep.foretell(synthesis, classify, some[:1], bounds, **given)  # only warms up
@@ -235,12 +236,14 @@ def expect(
     screen = Rehearsal(synthesis, classify, some, bounds, *rest, ahead=AHEAD)
     look_ahead(screen, logits, targets, source, **choice)
     audited = min(AUDITED, int((~exact).sum()))
-    moves = 2 * (int(exact.sum()) + audited)
-    seconds = 2 * float(each[exact.cpu()].sum() + audited * each.mean())
-    seconds += (
-        tell + (1 + screen.folds + bool(audited)) * fold
-    )  # the reconstructions are drawn, too
-    return len(styles) * (sweep.passes(targets) + moves), len(styles) * seconds
+    its = (exact if exact.any() else ~exact).nonzero().flatten()
+    few = its[:: -(-len(its) // TIMED)]
+    options = {"strength": strength, "batch": batch, "base": logits[:1], "coordinates": few}
+    _, spent = sweep.timed(lambda: sweep.measure(synthesis, classify, some[:1], bounds, **options))
+    count = int(exact.sum()) + audited
+    seconds = tell + count * max(spent - fold, 0.0) / len(few)
+    seconds += (1 + screen.folds + bool(audited)) * fold  # the reconstructions are drawn, too
+    return len(styles) * (sweep.passes(targets) + 2 * count), len(styles) * seconds
 
 
 def look_ahead(

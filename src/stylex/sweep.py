@@ -194,12 +194,12 @@ def pace(
 
     A batch of every layer is drawn twice; the second time is taken.
     """
-    folded, fold = _timed(lambda: Folded(synthesis, row))
+    folded, fold = timed(lambda: Folded(synthesis, row))
     each, first = [], 0
     for width in synthesis.layout.widths:
         its = first + torch.arange(min(width, max(1, batch // 2)), device=row.device)
         goals = row[0, its, None].expand(-1, 2)
-        _, seconds = _timed(
+        _, seconds = timed(
             lambda its=its, goals=goals: (
                 classify(folded.draw(its, goals).clamp(-1, 1)).sum().item()
             )  # a GPU is done when this number is here
@@ -209,8 +209,8 @@ def pace(
     return fold, torch.cat(each)
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """What a second call gives, and its seconds."""
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a second call gives, and its seconds; the first one warms up."""
     call()
     began = time.perf_counter()
     return call(), time.perf_counter() - began
