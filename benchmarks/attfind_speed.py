@@ -51,7 +51,7 @@ WIDTHS = {
     256: {4: 512, 8: 512, 16: 512, 32: 512, 64: 256, 128: 128, 256: 64},
 }
 SEARCHED = 250  # images of the search that memory and the quick one's cost are told for
-MEMORY = bytes_of("2GB")
+MEMORY, DRAWN = bytes_of("2GB"), (1, 2)  # images that the memory is measured over
 Spend = Callable[[Callable[[], object]], float]
 
 
@@ -64,9 +64,9 @@ def main() -> None:
     given = words.parse_intermixed_args()
     torch.set_flush_denormal(True)
     if "64" in given.only:
-        keep("64", speed(random_model(64), rounds=5, moves=40, whole=True))
+        keep("64", speed(lively(random_model(64)), rounds=5, moves=40, whole=True))
     if "256" in given.only:
-        keep("256", speed(random_model(256), rounds=3, moves=8, whole=False))
+        keep("256", speed(lively(random_model(256)), rounds=3, moves=8, whole=False))
     if "memory" in given.only:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
             keep("memory", alone.submit(resident).result())
@@ -90,17 +90,17 @@ def random_model(side: int) -> StylEx:
     net = mobilenet_v2(num_classes=2).eval()
     classifier = Classifier(net, classes=("no", "yes"), size=side)
     with patch.object(networks, "channels_at", lambda at, **_: WIDTHS[side][at]):
-        model = StylEx(classifier, resolution=side).eval().requires_grad_(False)
-    enliven(net, model.synthesize(sampled(model, 16)))
-    return model
+        return StylEx(classifier, resolution=side).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def enliven(net: nn.Module, images: Tensor) -> None:
-    """Norms and last layer of a random mobilenet_v2 fitted: its answers differ, both classes occur.
+def lively(model: StylEx) -> StylEx:
+    """A random mobilenet_v2's norms and last layer fitted: its answers differ, both classes occur.
 
     Otherwise all its logits are the same, and a quick search would have nothing to do.
     """
+    net, images = model.classifier.model, model.synthesize(sampled(model, 16))
+    assert isinstance(net, nn.Module)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over what it sees, here one batch
@@ -110,6 +110,7 @@ def enliven(net: nn.Module, images: Tensor) -> None:
     factor = 2 / logits.std(0)
     last.weight.mul_(factor[:, None])
     last.bias.sub_(logits.mean(0)).mul_(factor)
+    return model
 
 
 def sampled(model: StylEx, images: int) -> Tensor:
@@ -251,7 +252,7 @@ def resident() -> dict[str, Any]:
     """
     model = random_model(256)
     synthesis, widths = model.generator.synthesis, model.layout.widths
-    photos = torch.rand(SEARCHED, 3, 256, 256) * 2 - 1
+    photos = torch.rand(SEARCHED, 3, 256, 256).mul_(2).sub_(1)  # no copy beside them
     styles = in_batches(model.styles, photos[:8], batch=model.at_once)
     ends, classify = stylespace.bounds(styles), without_norms(model.classifier, photos[:2])
     batch = sweep.batch_within(MEMORY / 4, synthesis, classify, styles[:1])
@@ -259,7 +260,7 @@ def resident() -> dict[str, Any]:
     starts = torch.tensor([0, *widths]).cumsum(0)[:-1]
     some = (starts[:, None] + torch.arange(max(1, batch // 2))).flatten()
     peaks, unit = [], 1024 if sys.platform == "linux" else 1  # of ru_maxrss, in bytes
-    for images in (1, 2):
+    for images in DRAWN:
         given = (synthesis, classify, styles[:images], ends)
         ledger = Ledger(memory="2GB")
         sweep.measure(*given, batch=batch, coordinates=some, ledger=ledger)
@@ -272,7 +273,7 @@ def resident() -> dict[str, Any]:
         "batch": batch,
         "table_mb": table.nbytes / 1e6,
         "peak_gb": peaks[-1],
-        "peak_gb_after_1_2_images": peaks,
+        "peak_gb_after": dict(zip(map(str, DRAWN), peaks, strict=True)),
         "how": "resident peak of a process of its own that held networks, 250 photos and the table "
         "of effects, and searched 1 and 2 images over a batch of every layer, exact and "
         "foretold; nothing more is held for later images",
