@@ -134,7 +134,7 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool) -> dict[str, A
     synthesis, styles = model.generator.synthesis, sampled(model, SEARCHED)
     ends, searched = stylespace.bounds(styles), model.layout.searched
     folded = without_norms(model.classifier, model.synthesize(styles[:2]))
-    batch = sweep.batch_within(MEMORY / 4, synthesis, folded, styles[:1])
+    batch = sweep.batch_within(MEMORY / 8, synthesis, folded, styles[:1])
     draw = torch.Generator().manual_seed(0)
     sample: dict[str, Any] = {"batch": batch, "draw": draw}
     turns = []
@@ -250,22 +250,28 @@ def resident() -> dict[str, Any]:
     Everything a search holds is there: networks, photos, the table of effects; each of its steps is
     gone through, but over a few images and a batch of every layer only.
     """
+    unit = 1024 if sys.platform == "linux" else 1  # of ru_maxrss, in bytes
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+    libraries = peak()
     model = random_model(256)
     synthesis, widths = model.generator.synthesis, model.layout.widths
     photos = torch.rand(SEARCHED, 3, 256, 256).mul_(2).sub_(1)  # no copy beside them
     styles = in_batches(model.styles, photos[:8], batch=model.at_once)
     ends, classify = stylespace.bounds(styles), without_norms(model.classifier, photos[:2])
-    batch = sweep.batch_within(MEMORY / 4, synthesis, classify, styles[:1])
+    batch = sweep.batch_within(MEMORY / 8, synthesis, classify, styles[:1])
     table = torch.ones(SEARCHED, model.layout.searched, 2, len(model.classes))
     starts = torch.tensor([0, *widths]).cumsum(0)[:-1]
     some = (starts[:, None] + torch.arange(max(1, batch // 2))).flatten()
-    peaks, unit = [], 1024 if sys.platform == "linux" else 1  # of ru_maxrss, in bytes
+    peaks = []
     for images in DRAWN:
         given = (synthesis, classify, styles[:images], ends)
         ledger = Ledger(memory="2GB")
         sweep.measure(*given, batch=batch, coordinates=some, ledger=ledger)
         sweep.foretell(*given, targets=[0, 1], ledger=ledger)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9)
+        peaks.append(peak())
     return {
         "resolution": 256,
         "images": SEARCHED,
@@ -273,6 +279,7 @@ def resident() -> dict[str, Any]:
         "batch": batch,
         "table_mb": table.nbytes / 1e6,
         "peak_gb": peaks[-1],
+        "libraries_gb": libraries,
         "peak_gb_after": dict(zip(map(str, DRAWN), peaks, strict=True)),
         "how": "resident peak of a process of its own that held networks, 250 photos and the table "
         "of effects, and searched 1 and 2 images over a batch of every layer, exact and "

@@ -58,7 +58,9 @@ def table(result: dict[str, Any]) -> list[Row]:
     if "memory" in result:
         m = result["memory"]
         what = f"peak memory, {m['resolution']} px, {m['images']} images"
-        rows.append(Row(what, "<= 2 GB", f"{m['peak_gb']:.2f} GB"))
+        rows.append(
+            Row(what, "<= 2 GB", f"{m['peak_gb']:.2f} GB ({m['libraries_gb']:.2f} GB libraries)")
+        )
     return rows
 
 

@@ -136,7 +136,7 @@ def search(
         **asked,
     )
     classify = without_norms(model.classifier, photos[:2])
-    fitting = partial(sweep.batch_within, ledger.memory / 4, net, classify, styles[:1])
+    fitting = partial(sweep.batch_within, ledger.memory / 8, net, classify, styles[:1])
     batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
     given, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
     moves = 2 * model.layout.searched * len(images)

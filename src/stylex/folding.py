@@ -41,10 +41,10 @@ class FoldedLayer:
 
     def __init__(self, conv: StyledConv, style: Float[Tensor, " i"], features: Tensor):
         self.up, self.style, self.features = conv.up, style, features
-        self.weight = conv.conv.weight * (conv.conv.scale * SQRT2)  # [o, i, 3, 3], gain included
+        self.weight, self.gain = conv.conv.weight, conv.conv.scale * SQRT2  # [o, i, 3, 3]
         self.energy = (conv.conv.weight.float() * conv.conv.scale).square().sum((2, 3))  # [o, i]
         self.square = style.square() @ self.energy.T + EPS  # [o]
-        modulated = self.weight * style[None, :, None, None]
+        modulated = self.weight * (style * self.gain)[None, :, None, None]
         self.sum = F.conv2d(features, modulated, padding=1)  # before demodulation
         folded = modulated * self.square.rsqrt()[:, None, None, None]
         self.folded = folded.contiguous(memory_format=torch.channels_last)
@@ -68,7 +68,8 @@ class FoldedLayer:
         here, count = self.style[coordinates, None], len(coordinates)
         _, _, h, w = self.features.shape
         channels = self.features[:, coordinates].contiguous()
-        weight = self.weight[:, coordinates].transpose(0, 1).flatten(0, 1)[:, None].contiguous()
+        weight = (self.weight[:, coordinates] * self.gain).transpose(0, 1)
+        weight = weight.flatten(0, 1)[:, None].contiguous()
         alone = F.conv2d(channels, weight, padding=1, groups=count).view(count, 1, -1, h, w)
         y = self.sum[:, None] + (goals - here)[..., None, None, None] * alone
         y = y * self.scales(coordinates, goals)[..., None, None]
@@ -91,7 +92,7 @@ class FoldedLayer:
         """
         sums = (gradient * self.sum).sum((0, 2, 3))
         each = conv2d_weight(self.features, self.weight.shape, gradient, padding=1)
-        return sums, (each * self.weight).sum((2, 3))
+        return sums, (each * self.weight).sum((2, 3)) * self.gain
 
 
 class Folded:
