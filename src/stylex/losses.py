@@ -18,7 +18,6 @@ from stylex.shapes import Images, Logits, Probabilities, Styles
 
 Perceptual = Literal["lpips", "classifier", "none"]
 Distance = Callable[[Images, Images], Tensor]
-HALF = 0.1  # of its size: a coordinate that varies so much counts as half a one
 
 
 def generator_loss(fake: Float[Tensor, " n"]) -> Tensor:
@@ -119,12 +118,10 @@ def thinness(effects: Float[Tensor, "n s"], free: float) -> Tensor:
 def varying(styles: Styles) -> Tensor:
     """How many coordinates vary over a batch, softly [O] (trap 13).
 
-    The sum of v / (v + `HALF`), where v is a coordinate's deviation over its root mean square: 0
-    where it stands still, and the same if a layer's weights take over its scale. One that varies
-    much costs less than many that share the same change (with the sum of v they cost the same).
+    The sum of deviation / root mean square: 0 for a coordinate that stands still, 1 for one that
+    swings about zero, and the same if a layer's weights take over a coordinate's scale.
     """
-    v = styles.std(0, correction=0) / (styles.square().mean(0) + 1e-8).sqrt()
-    return (v / (v + HALF)).sum()
+    return (styles.std(0, correction=0) / (styles.square().mean(0) + 1e-8).sqrt()).sum()
 
 
 def quieted(images: Images, longest: float) -> Images:
