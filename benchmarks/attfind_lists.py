@@ -76,8 +76,10 @@ def lists(model: StylEx, styles: Tensor, loops: Loops) -> dict[str, Any]:
         "images": len(styles),
         **{f"{kind}_ms_a_move": 1000 * value for kind, value in each.items()},
         "exact_seconds": whole,
-        "exact_ratio": each["loop"] * moves / whole,
-        "exact_ratio_grouped": each["grouped"] * moves / whole,
+        "exact_ratio": each["grouped"] * moves / whole,
+        "exact_ratio_plain": each["loop"] * moves / whole,
+        "fast_ratio": rows[f"fast_{TOP}"]["ratio"],
+        **{f"identical_top{count}": rows[f"fast_{count}"]["identical"] for count in COUNTS},
         **rows,
         "same_top8": [
             resampled(model, styles, told, 1.0),
@@ -162,6 +164,7 @@ def ordered(found: Search, target: int | None = None) -> list[tuple[int, int, in
 
 def total(result: dict[str, Any]) -> dict[str, Any]:
     """Lists over all models and strengths, from the rows of each."""
-    rows = [row for part in result.values() for row in part.get("same_top8", [])]
+    parts = [part for part in result.values() if isinstance(part, dict)]
+    rows = [row for part in parts for row in part.get("same_top8", [])]
     keys = ("lists", "identical", "different_and_unsure", "unsure")
     return {key: sum(row[key] for row in rows) for key in keys}

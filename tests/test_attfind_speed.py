@@ -75,9 +75,9 @@ def test_a_wrong_prediction_is_seen_in_the_lists(model, monkeypatch):
 
 def test_the_table_holds_what_was_measured_and_nothing_else():
     """A row for each part that is there; the plot says the same in words."""
-    part = {"coordinates": 2464, "exact_ratio": 6.0, "exact_ratio_grouped": 7.5}
-    part |= {"peak_share": 0.71, "peak_gflops": 120.0, "fast_expected_ratio": 40.0}
-    rows = attfind_table.table({"64": part, "same_top8": {"lists": 0}})
+    part = {"coordinates": 2464, "exact_ratio_plain": 6.0, "exact_ratio": 7.5}
+    part |= {"exact_peak_share": 0.71, "peak_gflops": 120.0, "fast_expected_ratio": 40.0}
+    rows = attfind_table.table({"64_2464_mobilenet": part, "same_top8": {"lists": 0}})
     assert [row.came for row in rows] == [
         "7.5x (the plain loop 6.0x)",
         "71% of 120 GFLOP/s",
