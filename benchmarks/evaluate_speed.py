@@ -32,6 +32,7 @@ def main() -> None:
     metrics = read_json(files.metrics)
     result = {
         "minutes": seconds / 60,
+        "minutes_without_judges": metrics["evaluated"]["seconds"] / 60,
         "images": metrics["images"],
         "resolution": read_json(files.about)["resolution"],
         "attributes": len(read_json(files.search)["attributes"]),
