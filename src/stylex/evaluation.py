@@ -93,7 +93,7 @@ def evaluate(
     options = {"count": count, "seed": seed}
     table |= {
         "sufficiency": flips.sufficiency(subjects, counted, found.bounds, **options),
-        "sufficiency_percentile": flips.sufficiency(subjects, counted, wide, **options),
+        "sufficiency_percentile": flips.sufficiency(subjects, counted, wide, each=False, **options),
         "strength": flips.by_strength(subjects, counted, count=count),
         "subset": flips.smallest_sets(subjects, counted, count=count),
         "necessity": flips.necessity(subjects, counted, **options),

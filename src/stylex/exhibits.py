@@ -224,9 +224,9 @@ def arrow(pair: str) -> str:
 def at_last(values: Json) -> dict[str, Any]:
     """Of values over the number of attributes those of the last one, and that number."""
     lists = {name: its for name, its in values.items() if isinstance(its, list)}
-    count = len(lists.get("flipped") or [])
-    return {**values, **{name: its[-1] if its else None for name, its in lists.items()},
-            "attributes": count}  # fmt: skip
+    last = {name: its[-1] if its else None for name, its in lists.items()}
+    count = last.get("counts") or len(lists.get("flipped") or [])  # an older run names no counts
+    return {**values, **last, "attributes": count}
 
 
 def span(values: Json) -> str:

@@ -50,7 +50,13 @@ def top(found: Search, target: int, count: int) -> list[Attribute]:
 
 
 def sufficiency(
-    subjects: Subjects, found: Search, bounds: Bounds, *, count: int = 10, seed: int = 0
+    subjects: Subjects,
+    found: Search,
+    bounds: Bounds,
+    *,
+    count: int = 10,
+    each: bool = True,
+    seed: int = 0,
 ) -> Pairs:
     """Share of images flipped by the first 1, 2, ... attributes together (method.md 6).
 
@@ -59,15 +65,16 @@ def sufficiency(
         found: attributes of the search images.
         bounds: where strength 1 lands: the search's own, or `percentile_bounds`.
         count: most attributes applied together.
+        each: for every number of attributes; else for all of them together only.
         seed: of the random coordinates.
 
     Returns:
         For each pair: `images`, `countable` (those on which panel and classifier agreed before),
-        and lists over the number of attributes: `flipped` with Wilson's `low` and `high`,
-        `confirmed` (share of the countable that both call the target), `perceptual` (mean distance
-        moved) and `usual` (share within D's range of photos), both of up to `LOOKED_AT` images; and
-        of as many random coordinates moved the same style distance `random`, `random_confirmed` and
-        `random_perceptual`.
+        and lists over the number of attributes (`counts`): `flipped` with Wilson's `low` and
+        `high`, `confirmed` (share of the countable that both call the target), `perceptual` (mean
+        distance moved) and `usual` (share within D's range of photos), both of up to `LOOKED_AT`
+        images; and of as many random coordinates moved the same style distance `random`,
+        `random_confirmed` and `random_perceptual`.
     """
     table, draw = {}, torch.Generator().manual_seed(seed)
     searched = subjects.model.layout.searched
@@ -75,7 +82,7 @@ def sufficiency(
         here, some = subjects.styles[rows], spread(len(rows), LOOKED_AT).to(rows.device)
         chosen, before = top(found, target, count), subjects.redrawn.images[rows[some]]
         columns: list[dict[str, Any]] = []
-        for m in range(1, len(chosen) + 1):
+        for m in range(1 if each else max(1, len(chosen)), len(chosen) + 1):
             there = shift_all(here, chosen[:m], bounds)
             chance = at_random(here, there, bounds, draw, among=searched, count=m)
             edited, floor = subjects.draw(there), subjects.draw(chance)
@@ -83,6 +90,7 @@ def sufficiency(
             low, high = interval(flipped, len(rows))
             columns.append(
                 {
+                    "counts": m,
                     "flipped": flipped / len(rows),
                     "low": low,
                     "high": high,

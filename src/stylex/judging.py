@@ -82,7 +82,7 @@ def train_panel(
     resolution: int,
     features: str = SQUEEZENET,
     half: Half = "b",
-    total_images: int = 60_000,
+    total_images: int = 50_000,
     seed: int = 0,
     device: str = "cpu",
     progress: Says = print,
