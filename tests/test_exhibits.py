@@ -223,5 +223,6 @@ def test_headings_go_down_one_level_at_a_time():
 
 def test_the_last_number_of_each_list():
     """Lists over the number of attributes give their end, other values stay."""
+    assert at_last({"counts": [10], "flipped": [0.4]})["attributes"] == 10
     last = at_last({"images": 9, "flipped": [0.1, 0.4], "usual": []})
     assert last == {"images": 9, "flipped": 0.4, "usual": None, "attributes": 2}
