@@ -123,11 +123,13 @@ def main(
     """
     root = Path(runs)
     if short:
-        asked = [*SHORT, *SHORT_CONTROLS]
-        tables = [run(one, root, total_images=total_images) for one in asked]
-        cells, controls = tables[: len(SHORT)], tables[len(SHORT) :]
-        seeds = sorted({one.seed for one in SHORT})
-        write_result(result or "planted_short", made(seeds) | summary(cells, controls))
+        cells, controls, seeds = [], [], sorted({one.seed for one in SHORT})
+        for one in (*SHORT, *SHORT_CONTROLS):
+            table = run(one, root, total_images=total_images)
+            (controls if one.control else cells).append(table)
+            missing = len(SHORT) + len(SHORT_CONTROLS) - len(cells) - len(controls)
+            found = {"cells_missing": missing} | summary(cells, controls)
+            write_result(result or "planted_short", made(seeds) | found)
         return
     plain = {scene: str(root / f"plain-{scene}-{first_seed}") for scene in ("leaves", "cells")}
     for scene, place in plain.items():
@@ -279,7 +281,9 @@ def summary(cells: Sequence[dict], controls: Sequence[dict]) -> dict[str, Any]:
     table |= {"f1_low": f1["low"], "f1_high": f1["high"]}
     looked_at = sum(c["looked_at"] for c in controls)
     falsely = sum(c["passed_falsely"] for c in controls)
-    table |= {"false_discovery": falsely / looked_at if looked_at else 0.0}
+    table |= {"false_discovery": falsely / looked_at if looked_at else None}
+    if not looked_at:
+        table |= {"why_false_discovery": "no attribute of a control was looked at"}
     table |= {"false_discovery_count": falsely, "controls_looked_at": looked_at}
     hidden = [c for c in controls if c["hidden"]]
     table["hidden_reported"] = sum(c["hidden"] in named(c) for c in hidden)
