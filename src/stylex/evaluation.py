@@ -90,7 +90,7 @@ def evaluate(
     tell("flips")
     counted = without_artefacts(found, table["attributes"])
     wide = flips.percentile_bounds(found.styles)
-    options = {"count": count, "seed": seed}
+    options: dict[str, Any] = {"count": count, "seed": seed}
     table |= {
         "sufficiency": flips.sufficiency(subjects, counted, found.bounds, **options),
         "sufficiency_percentile": flips.sufficiency(subjects, counted, wide, each=False, **options),
