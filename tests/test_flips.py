@@ -95,6 +95,21 @@ def test_percentile_bounds_are_quantiles():
     torch.testing.assert_close(flips.percentile_bounds(styles)[:, 0], torch.tensor([2.0, 98.0]))
 
 
+def test_floors_and_curves_are_of_some_images_and_flips_of_all(monkeypatch):
+    """At full strength the curve is the flips of the images looked at, which the panel sees too."""
+    monkeypatch.setattr(flips, "LOOKED_AT", 7)
+    seen, found = scene([seeing(0, gray=4.0)], photos=200)
+    drawn, draw = [], seen.draw
+    monkeypatch.setattr(seen, "draw", lambda styles: drawn.append(len(styles)) or draw(styles))
+    pair = flips.sufficiency(seen, found, found.bounds)["no->yes"]
+    assert sorted(set(drawn)) == [7, *sorted({pair["images"], 200 - pair["images"]})]
+    assert pair["flipped"] == pair["confirmed"] == [1.0]
+    assert pair["random_confirmed"] == pair["random"]
+    drawn.clear()
+    assert flips.by_strength(seen, found)["flipped"]["no->yes"][-1] == 1.0
+    assert set(drawn) == {7}
+
+
 @given(count=st.integers(1, 6), seed=st.integers(0, 99))
 def test_random_coordinates_move_the_same_distance(count: int, seed: int):
     """The same distance in units of the ranges, on as many coordinates, all of them searched."""

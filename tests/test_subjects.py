@@ -45,6 +45,21 @@ def test_a_judge_of_other_classes_is_refused():
         subjects([turned])
 
 
+def test_judges_are_asked_when_their_answer_is_wanted_and_once():
+    """Not for drawing, once for any number of questions, and again about some of the images."""
+    judge, asked = seeing(1), []
+    judge.register_forward_hook(lambda _judge, images, _out: asked.append(len(images[0])))
+    seen = subjects([judge])
+    drawn = seen.draw(seen.styles)
+    assert asked == []
+    labels = drawn.panel
+    assert drawn.panel is labels
+    assert torch.equal(drawn.judged[0].argmax(1), labels)
+    assert sum(asked) == 50
+    assert torch.equal(drawn[torch.arange(5)].panel, labels[:5])
+    assert sum(asked) == 55
+
+
 def test_spreads_are_those_of_each_judges_own_logits():
     """Twice the weight, twice the spread."""
     own, judge = subjects([seeing(0, gray=3.6)]).logit_spreads

@@ -22,7 +22,7 @@ from stylex.subjects import Drawn, Subjects
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
 PERCENTILES = (0.02, 0.98)
-LOOKED_AT = 150  # images of a pair whose distances and realness are measured; flips count on all
+LOOKED_AT = 150  # images of a pair that floors, distances and curves are of; flips count on all
 Pairs = dict[str, dict[str, Any]]
 
 
@@ -71,9 +71,9 @@ def sufficiency(
     Returns:
         For each pair: `images`, `countable` (those on which panel and classifier agreed before),
         and lists over the number of attributes (`counts`): `flipped` with Wilson's `low` and
-        `high`, `confirmed` (share of the countable that both call the target), `perceptual` (mean
-        distance moved) and `usual` (share within D's range of photos), both of up to `LOOKED_AT`
-        images; and of as many random coordinates moved the same style distance `random`,
+        `high`, `confirmed` (share of the countable that both call the target); and of up to
+        `LOOKED_AT` images `perceptual` (mean distance moved), `usual` (share within D's range of
+        photos), and of as many random coordinates moved the same style distance `random`,
         `random_confirmed` and `random_perceptual`.
     """
     table, draw = {}, torch.Generator().manual_seed(seed)
@@ -84,7 +84,7 @@ def sufficiency(
         columns: list[dict[str, Any]] = []
         for m in range(1 if each else max(1, len(chosen)), len(chosen) + 1):
             there = shift_all(here, chosen[:m], bounds)
-            chance = at_random(here, there, bounds, draw, among=searched, count=m)
+            chance = at_random(here[some], there[some], bounds, draw, among=searched, count=m)
             edited, floor = subjects.draw(there), subjects.draw(chance)
             flipped = int((edited.labels == target).sum())
             low, high = interval(flipped, len(rows))
@@ -98,8 +98,8 @@ def sufficiency(
                     "perceptual": subjects.far(before, edited.images[some]),
                     "usual": subjects.usual(edited[some]).float().mean().item(),
                     "random": (floor.labels == target).float().mean().item(),
-                    "random_confirmed": confirmed(subjects, floor, rows, target),
-                    "random_perceptual": subjects.far(before, floor.images[some]),
+                    "random_confirmed": confirmed(subjects, floor, rows[some], target),
+                    "random_perceptual": subjects.far(before, floor.images),
                 }
             )
         table[name] = {
@@ -147,17 +147,20 @@ def at_random(
 
 
 def by_strength(subjects: Subjects, found: Search, *, count: int = 10) -> dict[str, Any]:
-    """Flips and perceptual distance of the first attributes together over their strength."""
+    """Flips and perceptual distance of the first attributes together over their strength.
+
+    Both are means of up to `LOOKED_AT` images of each pair.
+    """
     table: dict[str, Any] = {"strengths": list(STRENGTHS), "flipped": {}, "perceptual": {}}
     for name, rows, target in pairs(subjects):
-        chosen, some = top(found, target, count), spread(len(rows), LOOKED_AT).to(rows.device)
-        before = subjects.redrawn.images[rows[some]]
+        some = rows[spread(len(rows), LOOKED_AT).to(rows.device)]
+        chosen, before = top(found, target, count), subjects.redrawn.images[some]
         drawn = [
-            subjects.draw(shift_all(subjects.styles[rows], chosen, found.bounds, strength))
+            subjects.draw(shift_all(subjects.styles[some], chosen, found.bounds, strength))
             for strength in STRENGTHS
         ]
         table["flipped"][name] = [(d.labels == target).float().mean().item() for d in drawn]
-        table["perceptual"][name] = [subjects.far(before, d.images[some]) for d in drawn]
+        table["perceptual"][name] = [subjects.far(before, d.images) for d in drawn]
     return table
 
 

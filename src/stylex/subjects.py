@@ -23,16 +23,16 @@ class Drawn:
     Args:
         images: `[n, c, h, w]`.
         logits: the explained classifier's.
-        judged: each judge's logits; empty without judges.
+        judges: asked when their answer is wanted, and once.
     """
 
     images: Images
     logits: Logits
-    judged: tuple[Logits, ...] = ()
+    judges: tuple[Classifier, ...] = ()
 
     def __getitem__(self, rows: Int[Tensor, " m"]) -> "Drawn":
-        """Some of the images."""
-        return Drawn(self.images[rows], self.logits[rows], tuple(its[rows] for its in self.judged))
+        """Some of the images; judges are asked about them anew."""
+        return Drawn(self.images[rows], self.logits[rows], self.judges)
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
@@ -40,9 +40,14 @@ class Drawn:
         return self.logits.argmax(1)
 
     @cached_property
+    def judged(self) -> tuple[Logits, ...]:
+        """Each judge's logits; empty without judges."""
+        return tuple(judged(judge, self.images) for judge in self.judges)
+
+    @cached_property
     def panel(self) -> Int[Tensor, " n"] | None:
         """The class that the judges together find the likeliest, None without judges."""
-        return together(self.judged).argmax(1) if self.judged else None
+        return together(self.judged).argmax(1) if self.judges else None
 
 
 class Subjects:
@@ -104,8 +109,7 @@ class Subjects:
         return self._seen(in_batches(self.model.synthesize, styles))
 
     def _seen(self, images: Images) -> Drawn:
-        logits = in_batches(self.model.classifier, images)
-        return Drawn(images, logits, tuple(judged(judge, images) for judge in self.judges))
+        return Drawn(images, in_batches(self.model.classifier, images), self.judges)
 
     def far(self, images: Images, others: Images) -> float | None:
         """Mean perceptual distance of pairs; None where none is measured."""
