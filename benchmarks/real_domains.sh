@@ -15,16 +15,17 @@ RECIPE=(--kl-share 0.25)
 stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
 
 domain() { # name, photos, then "folder target" for each photo to explain
-  local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier classes=() pair
+  local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier classes=() mode=auto pair
   shift 2
   if [ "$name" = faces ]; then # made by others, explained as it is
     classifier=$DATA/weights/face_gender.ts classes=(--classes male,female)
+    mode=fast # an exact search asks this classifier for an hour
   elif [ ! -d "$classifier" ]; then
     stylex train-classifier --data "$photos" --resolution 32 --half a --out "$classifier"
   fi
   stylex train --data "$photos" --classifier "$classifier" ${classes[@]+"${classes[@]}"} \
     --resolution 32 --total-images "$IMAGES" --run "runs/$name" "${RECIPE[@]}"
-  [ -f "runs/$name/search.json" ] || stylex search --run "runs/$name" --images 64 --count 10
+  [ -f "runs/$name/search.json" ] || stylex search --run "runs/$name" --images 64 --count 10 --mode $mode
   grep -q '"evaluated"' "runs/$name/metrics.json" || stylex evaluate --run "runs/$name" --images 300
   for pair in "$@"; do # the twentieth of a folder
     set -- $pair
