@@ -86,7 +86,8 @@ def test_examples_go_both_ways_strongest_first(opened):
 
 def test_an_uploaded_image_is_seen_and_forgotten_in_turn(opened):
     """Any size will do; only so many are kept."""
-    photo = encoded(Image.new("RGB", (70, 50), "white"), "JPEG")
+    photo = opened.decode(encoded(Image.new("RGB", (70, 50), "white"), "JPEG"))
+    assert photo.shape == (1, 3, 32, 32)
     first = opened.upload(photo)
     assert first["image"] == len(ROWS)
     assert first["l1"] == pytest.approx(0, abs=0.02)

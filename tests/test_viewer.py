@@ -6,11 +6,14 @@ import random
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from attacks import BAD, PATHS, POSTS, STRANGERS, malformed, valid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,7 @@ from viewing import contents, encoded, run_of, served, session
 
 from stylex.door import IMAGE_BYTES, JSON_BYTES, Door
 from stylex.notes import read_notes
+from stylex.session import Session
 from stylex.viewer import create_app, listening, open_sessions, view
 
 EVIL = "<script>document.title='owned'</script>"
@@ -213,6 +217,30 @@ def test_an_upload_must_say_that_it_is_an_image(api):
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/json"):
         refused(api.post("/api/images", content=photo, headers={"content-type": kind}), 422)
     refused(api.options("/api/images", headers={"origin": "http://evil.example"}), 403)
+
+
+def test_nobody_waits_while_an_image_is_decoded(folder, monkeypatch):
+    """A knob is answered in the middle of somebody's upload, which then ends well."""
+    begun, answered, decode = threading.Event(), threading.Event(), Session.decode
+
+    def slow(self: Session, file: bytes) -> torch.Tensor:
+        begun.set()
+        assert answered.wait(20)
+        return decode(self, file)
+
+    monkeypatch.setattr(Session, "decode", slow)
+    photo, kind = encoded(Image.new("RGB", (9, 9))), {"content-type": "image/png"}
+    with (
+        served([folder], [session()]) as address,
+        httpx.Client(base_url=address, timeout=10) as client,
+        ThreadPoolExecutor(1) as elsewhere,
+    ):
+        waits = elsewhere.submit(client.post, "/api/images", content=photo, headers=kind)
+        assert begun.wait(10)
+        edit = client.post("/api/runs/0/edit", json={"image": 0, "knobs": []})
+        assert (edit.status_code, waits.done()) == (200, False)
+        answered.set()
+        assert waits.result(20).json()[0]["image"] == 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from stylex.data import read_images
 from stylex.looking import spread
 from stylex.metrics import l1
 from stylex.model import StylEx, in_batches
-from stylex.photos import open_image, to_bytes, to_unit
+from stylex.photos import Bytes, open_image, to_bytes, to_unit
 from stylex.selection import CHANGED, stable
 from stylex.shapes import Images, Logits, Styles
 from stylex.stylespace import shift
@@ -116,14 +116,18 @@ class Session:
         full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
         return _encoded(pictures.sprite(full.split(COLUMNS)), "WEBP", quality=85)
 
-    def upload(self, file: bytes) -> dict[str, Any]:
-        """Encode somebody's image; it stays in memory only, and only for a while.
+    def decode(self, file: bytes) -> Bytes:
+        """Somebody's image as the model takes it, `[1, c, h, w]`; asks no network.
 
         Raises:
             ValueError: it is no image that is taken.
         """
         options = {"resolution": self.model.resolution, "channels": self.model.channels}
-        photo = to_unit(open_image(file, strange=True, **options)[None])
+        return open_image(file, strange=True, **options)[None]
+
+    def upload(self, pixels: Bytes) -> dict[str, Any]:
+        """Encode somebody's decoded image; it stays in memory only, and only for a while."""
+        photo = to_unit(pixels)
         with torch.inference_mode():
             styles, p = self.model.styles(photo), self.model.probabilities(photo)
         drawn, logits = self._draw(styles)

@@ -3,10 +3,11 @@
 stylex view --run runs/leaves --data photos-val/
 
 The application knows of models only what a `Session` answers; who may ask it is the door's matter.
-All is answered in one thread, one question after the other: networks in several threads would each
-have their own pool of workers and take three times as long.
+Networks are asked in one thread, one question after the other: in several threads each would have
+its own pool of workers and take three times as long.
 """
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Sequence
@@ -125,6 +126,7 @@ def create_app(paths: Sequence[Path], sessions: Sequence[Any], *, missing: str =
         for i, (run, session) in enumerate(zip(runs, sessions, strict=True))
     ]
     app.state.missing = missing
+    app.state.decoding = asyncio.Lock()  # one at a time: a large image needs much memory
     app.include_router(asks)
     _answer_mistakes(app)
     return app
@@ -189,8 +191,12 @@ async def atlas(at: OneRun, kind: Literal["photo", "drawn"]) -> Response:
 
 @asks.post("/api/images")
 async def upload(request: Request, file: Annotated[bytes, Depends(_sent)]) -> Response:
-    """Encode somebody's image in every run."""
-    return JSONResponse([at.session.upload(file) for at in request.app.state.runs])
+    """Encode somebody's image in every run; nobody waits while it is decoded."""
+    sessions = [at.session for at in request.app.state.runs]
+    async with request.app.state.decoding:
+        photos = [await asyncio.to_thread(session.decode, file) for session in sessions]
+    answers = [session.upload(photo) for session, photo in zip(sessions, photos, strict=True)]
+    return JSONResponse(answers)
 
 
 @asks.post("/api/runs/{run}/edit")
