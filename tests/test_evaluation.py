@@ -93,6 +93,7 @@ def test_adversarial_attributes_are_named():
     table = evaluated(reads, judges=[seeing(0)], smudge=0.02)
     first = [a for a in table["attributes"] if a["rank"] == 1]
     assert all(a["artefact"] and a["flipped"] > 0.9 for a in first)
+    assert "attributes are adversarial" in [v["name"] for v in table["verdicts"]]
     assert "flipped" not in table["sufficiency"]["no->yes"] or (
         max(table["sufficiency"]["no->yes"]["flipped"]) < 0.2
     )  # it does not count

@@ -1,5 +1,7 @@
 """Flips against numbers taken by hand: style j is the gray of quarter j."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -56,16 +58,40 @@ def test_without_judges_nothing_is_confirmed_nor_refused():
     assert flips.sufficiency(seen, found, found.bounds)["no->yes"]["confirmed"] == [None]
 
 
-def test_all_together_alone_are_the_last_of_every_number():
-    """The same shares, under the number they belong to; other random coordinates are drawn."""
-    seen, found = scene(weights=[[-0.9, 0.9]] * 4)
+def test_fewer_images_and_no_floors():
+    """Every number of attributes is there, of at most so many images and without the random."""
+    seen, found = scene([seeing(0, gray=4.0)], weights=[[-0.9, 0.9]] * 4)
     every = flips.sufficiency(seen, found, found.bounds)
-    for name, last in flips.sufficiency(seen, found, found.bounds, each=False).items():
-        counts = every[name]["counts"]
-        assert counts == list(range(1, len(counts) + 1))
-        assert len(counts) > 1
-        for key in ("counts", "flipped", "low", "high", "perceptual"):
-            assert last[key] == every[name][key][-1:]
+    few = flips.sufficiency(seen, found, found.bounds, most=9, floors=False)
+    for name, pair in few.items():
+        assert pair["counts"] == every[name]["counts"] == [1, 2]
+        assert (pair["images"], len(pair["flipped"])) == (9, 2)
+        assert {key for key in every[name] if key not in pair} == {
+            *("random", "random_confirmed", "random_perceptual"),
+        }
+    whole = flips.sufficiency(seen, found, found.bounds, most=1000, floors=False)
+    assert all(its["flipped"] == every[name]["flipped"] for name, its in whole.items())
+
+
+def test_the_panel_on_edits():
+    """One that sees what the classifier sees goes along; one that looks elsewhere never does."""
+    for quarter, share in ((0, 1.0), (1, 0.0)):
+        seen, found = scene([seeing(quarter, gray=4.0)])
+        pair = flips.sufficiency(seen, found, found.bounds)["no->yes"]
+        assert pair["agreed"] == [share]
+    assert flips.sufficiency(*scene(), found.bounds)["no->yes"]["agreed"] == [None]
+
+
+def test_a_class_without_attributes_says_so():
+    """Nothing was found towards it: no number, and why."""
+    seen, found = scene()
+    one = replace(found, attributes=tuple(a for a in found.attributes if a.target == 1))
+    table = flips.sufficiency(seen, one, found.bounds)
+    assert table["no->yes"]["flipped"] == [1.0]
+    nothing = table["yes->no"]
+    assert nothing["flipped"] is None
+    assert "no attribute" in nothing["why_flipped"]
+    assert nothing["images"] > 0
 
 
 def test_every_number_of_attributes_has_its_share():

@@ -91,6 +91,7 @@ def test_a_classifier_that_no_judge_follows_is_named():
 
 @pytest.mark.parametrize(("bad", "named"), [(2, False), (3, True)])
 def test_mostly_artefacts_are_named(bad, named):
-    """Half of them is not most."""
-    attributes = [{"artefact": i < bad} for i in range(4)]
+    """Half of them is not most; those that move nothing do not count."""
+    attributes = [{"artefact": i < bad, "low": 0.3} for i in range(4)]
+    attributes += [{"artefact": False, "low": 0.1}] * 5
     assert names(attributes=attributes) == ["attributes are adversarial"] * named

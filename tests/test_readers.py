@@ -145,9 +145,10 @@ def test_at_least_half_of_the_factors_are_analytic(scene: Scene, trained: dict) 
 def test_analytic_readings_of_damaged_images(scene: Scene, damage: str, trained: dict) -> None:
     """Each counts as readable under blur, noise, half the resolution, and all at once."""
     reader, factors = trained[scene.name], drawn(scene, 250, seed=99)
-    slope, r2 = read_quality(reader, factors, DAMAGE[damage](scene.render(factors)))
+    quality = read_quality(reader, factors, DAMAGE[damage](scene.render(factors)))
     analytic = torch.tensor(reader.analytic)
-    assert readable(slope, r2)[analytic].all(), (slope, r2)
+    assert readable(*quality)[analytic].all(), quality
+    assert (quality[2][analytic] == 0).all()
 
 
 @both
@@ -170,7 +171,7 @@ def test_reader_reads_new_images(scene: Scene, sigma: float, trained: dict) -> N
     for resolution in (32, 64):
         images = scene.render(factors, resolution=resolution)
         images = gaussian_blur(images, sigma * resolution / 32)
-        slope, r2 = read_quality(trained[scene.name], factors, images)
+        slope, r2, _ = read_quality(trained[scene.name], factors, images)
         assert r2.min() > 0.7, resolution
         assert slope.min() > 0.7
         assert slope.max() < 1.3
@@ -229,16 +230,19 @@ def test_quality_in_closed_form() -> None:
 
     factors = torch.tensor([[0.0, 0.0, 0.5], [1.0, 1.0, 0.5], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
     half = Half(Scene("three", ("a", "b", "c"), flat), {}, [])
-    slope, r2 = read_quality(half, factors, factors[:, :, None, None])
+    slope, r2, doubt = read_quality(half, factors, factors[:, :, None, None])
+    assert doubt.tolist() == [0.0, 0.0, 0.0]
     torch.testing.assert_close(slope, torch.full((3,), 0.5))
     torch.testing.assert_close(r2, torch.full((3,), 0.75))
 
 
 def test_readable_by_hand() -> None:
-    """Slope 0.9 to 1.1 and R2 of at least 0.9, both; what is no number is not readable."""
-    slope = torch.tensor([1.0, 0.9, 1.1, 0.89, 1.11, 1.0, float("nan")])
-    r2 = torch.tensor([1.0, 0.9, 0.95, 1.0, 1.0, 0.89, float("nan")])
-    assert readable(slope, r2).tolist() == [True, True, True, False, False, False, False]
+    """Slope 0.9 to 1.1, R2 of at least 0.9, and regressors that agree; no number, not readable."""
+    slope = torch.tensor([1.0, 0.9, 1.1, 0.89, 1.11, 1.0, float("nan"), 1.0])
+    r2 = torch.tensor([1.0, 0.9, 0.95, 1.0, 1.0, 0.89, float("nan"), 1.0])
+    doubt = torch.tensor([0.0, 0.1, 0.05, 0.0, 0.0, 0.0, 0.0, 0.11])
+    kept = readable(slope, r2, doubt).tolist()
+    assert kept == [True, True, True, False, False, False, False, False]
 
 
 def test_reader_repeats_with_its_seed_and_learns_any_scene() -> None:
@@ -262,5 +266,5 @@ def test_full_reader_on_every_kind_of_damage(scene: Scene) -> None:
     """The default training: every factor is readable off clean and damaged images."""
     reader, factors = train_reader(scene), drawn(scene, 1_000, seed=99)
     for damage in DAMAGE.values():
-        slope, r2 = read_quality(reader, factors, damage(scene.render(factors)))
-        assert readable(slope, r2).all(), (slope, r2)
+        quality = read_quality(reader, factors, damage(scene.render(factors)))
+        assert readable(*quality).all(), quality

@@ -86,9 +86,16 @@ def test_overlap_is_the_cosine_of_difference_maps():
     """Two edits of one place overlap wholly, those of two places not at all."""
     left, right = torch.zeros(2, 4, 4)
     left[:, :2], right[:, 2:] = 1, 2
-    overlaps = scrutiny._overlaps([left, 3 * left, right])
+    overlaps = scrutiny._overlaps([left, 3 * left, right], [0, 1, 2])
     assert overlaps == pytest.approx([1.0, 1.0, 0.0])
-    assert scrutiny._overlaps([left]) == [None]
+    assert scrutiny._overlaps([left], [0]) == [None]
+
+
+def test_the_other_way_of_a_coordinate_is_no_other_attribute():
+    """Alone it has nothing to overlap; beside one that acts on half of its place 0.71."""
+    whole, half = torch.ones(2, 2), torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert scrutiny._overlaps([whole, whole], [3, 3]) == [None, None]
+    assert scrutiny._overlaps([whole, whole, half], [3, 3, 5]) == pytest.approx([0.5**0.5] * 3)
 
 
 def by_hand(weights: list[float], images: int = 40, noise: float = 0.0) -> Search:

@@ -12,9 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
+
 if TYPE_CHECKING:
     from stylex.attfind import Search
     from stylex.data import ImageSet
+    from stylex.losses import Perceptual
     from stylex.model import StylEx
 
 COMMANDS = {
@@ -48,8 +51,6 @@ def main() -> None:
         return
     if name not in COMMANDS:
         sys.exit(_refuse(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}"))
-    import tyro
-
     try:
         chosen = command(name)
         several = isinstance(chosen, dict)
@@ -99,8 +100,6 @@ def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
     by its source, with `--classes` beside it for a file that does not name them, and a list of
     names with commas.
     """
-    import tyro
-
     from stylex.classifier import Classifier, load_classifier
 
     forms: dict[Any, Any] = {
@@ -259,12 +258,12 @@ def evaluate(
     *,
     run: str,
     data: str | None = None,
-    oracle: tuple[str, ...] = (),
-    against: tuple[str, ...] = (),
+    oracle: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    against: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     features: str = "squeezenet1_1",
     images: int = 500,
     count: int = 10,
-    panel_images: int = 60_000,
+    panel_images: int = 50_000,
     seed: int = 0,
     classifier: str | None = None,
 ) -> None:
@@ -273,10 +272,10 @@ def evaluate(
     Args:
         run: directory of a run that was searched.
         data: test images, neither trained nor searched on; by default the run's own.
-        oracle: a judge of the same classes, as in --classifier of train; several may be named. By
-            default two are trained on half B of the labelled training images.
-        against: searched runs of the same classifier and images with other seeds: which attributes
-            do they find too?
+        oracle: a judge of the same classes, as in --classifier of train; give it again for another.
+            By default two are trained on half B of the labelled training images.
+        against: searched run of the same classifier and images with another seed: which attributes
+            does it find too? Give it again for another.
         features: for distances of image sets: squeezenet1_1, a TorchScript file, or none.
         images: most test images.
         count: attributes of each class.
@@ -314,8 +313,10 @@ def evaluate(
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "resolution": model.resolution}
         judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
-    perceptual = read_json(files.about)["settings"]["perceptual"]
-    distance = showing.usable_distance(perceptual, model.classifier)
+        why = "; ".join(filter(None, (why, judging.shared_half(model.classifier))))
+    kinds: tuple[Perceptual, ...] = ("lpips", read_json(files.about)["settings"]["perceptual"])
+    every = ((kind, showing.usable_distance(kind, model.classifier)) for kind in kinds)
+    perceptual, distance = next((each for each in every if each[1]), ("none", None))
     known = splits["train"]
     measured = evaluation.evaluate(
         model,
@@ -326,7 +327,7 @@ def evaluate(
         features=seen_by,
         features_name=features,
         distance=distance,
-        distance_name="none" if distance is None else KINDS.get(perceptual) or perceptual,
+        distance_name=KINDS.get(perceptual) or perceptual,
         count=count,
         seed=seed,
         progress=console.print,

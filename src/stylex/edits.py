@@ -259,13 +259,13 @@ class Bench:
         Returns:
             What `truth.score_found` gives with factors by name; `twin_slope`, `twin_r2` and
             `twin_explained` over the attributes taken; `attributes`, one by one; `readable` factors
-            and their `reading` (slope, R2); `sufficiency10`, the share of images that the first ten
-            together flip, and `sufficiency10_confirmed`, see `confirmed`.
+            and their `reading` (slope, R2, doubt); `sufficiency10`, the share of images that the
+            first ten together flip, and `sufficiency10_confirmed`, see `confirmed`.
         """
         names = self.reader.scene.factors
         redrawn = method.edit(self.photos, (), 0.0)
-        slope, r2 = read_quality(self.reader, self.factors, redrawn)
-        kept = readable(slope, r2)
+        quality = read_quality(self.reader, self.factors, redrawn)
+        kept = readable(*quality)
         make = partial(
             make_edit,
             images=self.photos,
@@ -284,7 +284,7 @@ class Bench:
             **{k: v for k, v in score.items() if k not in ("main", "repeats", "taken")},
             "used": [names[k] for k in score["used"]],
             "readable": [name for name, good in zip(names, kept.tolist(), strict=True) if good],
-            "reading": dict(zip(names, torch.stack([slope, r2], 1).tolist(), strict=True)),
+            "reading": dict(zip(names, torch.stack(quality, 1).tolist(), strict=True)),
             "attributes": rows,
             **self.flipped(first, margin(self.classify(redrawn))),
         }

@@ -91,9 +91,10 @@ def evaluate(
     counted = without_artefacts(found, table["attributes"])
     wide = flips.percentile_bounds(found.styles)
     options: dict[str, Any] = {"count": count, "seed": seed}
+    some: dict[str, Any] = options | {"most": flips.LOOKED_AT, "floors": False}
     table |= {
         "sufficiency": flips.sufficiency(subjects, counted, found.bounds, **options),
-        "sufficiency_percentile": flips.sufficiency(subjects, counted, wide, each=False, **options),
+        "sufficiency_percentile": flips.sufficiency(subjects, counted, wide, **some),
         "strength": flips.by_strength(subjects, counted, count=count),
         "subset": flips.smallest_sets(subjects, counted, count=count),
         "necessity": flips.necessity(subjects, counted, **options),
@@ -101,6 +102,7 @@ def evaluate(
             name: participation_ratio(found.effects[..., k]) for k, name in enumerate(found.classes)
         },
     }
+    table["panel"] |= on_edits(table["sufficiency"], table["panel"])
     stability = returns(found, seed=seed)
     table["stability"] = {k: v for k, v in stability.items() if k != "attributes"}
     table["verdicts"] = [gate._asdict() for gate in model_verdicts(table)]
@@ -253,6 +255,22 @@ def panel(subjects: Subjects) -> dict[str, Any]:
         "share": again / (agree / n) if agree else None,
         "countable": int(subjects.countable.sum()),
     }
+
+
+def on_edits(flipped: flips.Pairs, panel: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the judges go along with the classifier on edits, and as a share of the ceiling.
+
+    Args:
+        flipped: of all pairs; the edits are those of all attributes together.
+        panel: of the same images.
+    """
+    pairs = [its for its in flipped.values() if (its.get("agreed") or [None])[-1] is not None]
+    count = sum(its["countable"] for its in pairs)
+    if not count:
+        return {}
+    edits = sum(its["countable"] * its["agreed"][-1] for its in pairs) / count
+    ceiling = panel["ceiling"]
+    return {"edits": edits, "edits_share": edits / ceiling if ceiling else None}
 
 
 def check(model: StylEx, images: Images) -> None:

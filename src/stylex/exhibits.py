@@ -170,6 +170,8 @@ def _panel(metrics: Json) -> Html:
         ("ceiling: on photos", known(values, "ceiling", percent), ceiling),
         ("on reconstructions", known(values, "reconstruction", percent), ""),
         ("... as a share of the ceiling", known(values, "share", percent), ""),
+        ("on edits, all attributes together", known(values, "edits", percent), ""),
+        ("... as a share of the ceiling", known(values, "edits_share", percent), ""),
         ("floor: by chance", known(values, "chance", percent), ""),
     ]
     caption = "Share of images on which judges and classifier name the same class"

@@ -55,7 +55,8 @@ def sufficiency(
     bounds: Bounds,
     *,
     count: int = 10,
-    each: bool = True,
+    most: int | None = None,
+    floors: bool = True,
     seed: int = 0,
 ) -> Pairs:
     """Share of images flipped by the first 1, 2, ... attributes together (method.md 6).
@@ -65,58 +66,90 @@ def sufficiency(
         found: attributes of the search images.
         bounds: where strength 1 lands: the search's own, or `percentile_bounds`.
         count: most attributes applied together.
-        each: for every number of attributes; else for all of them together only.
+        most: images of each pair; None for all.
+        floors: whether random coordinates are moved beside.
         seed: of the random coordinates.
 
     Returns:
         For each pair: `images`, `countable` (those on which panel and classifier agreed before),
         and lists over the number of attributes (`counts`): `flipped` with Wilson's `low` and
-        `high`, `confirmed` (share of the countable that both call the target); and of up to
-        `LOOKED_AT` images `perceptual` (mean distance moved), `usual` (share within D's range of
-        photos), and of as many random coordinates moved the same style distance `random`,
-        `random_confirmed` and `random_perceptual`.
+        `high`, `confirmed` (share of the countable that both call the target), `agreed` (share of
+        the countable on which the panel still decides as the classifier); and of up to `LOOKED_AT`
+        images `perceptual` (mean distance moved), `usual` (share within D's range of photos), and
+        of as many random coordinates moved the same style distance `random`, `random_confirmed`
+        and `random_perceptual`. Where no attribute was found `flipped` is None, and says why.
     """
-    table, draw = {}, torch.Generator().manual_seed(seed)
-    searched = subjects.model.layout.searched
-    for name, rows, target in pairs(subjects):
-        here, some = subjects.styles[rows], spread(len(rows), LOOKED_AT).to(rows.device)
-        chosen, before = top(found, target, count), subjects.redrawn.images[rows[some]]
-        columns: list[dict[str, Any]] = []
-        for m in range(1 if each else max(1, len(chosen)), len(chosen) + 1):
-            there = shift_all(here, chosen[:m], bounds)
-            chance = at_random(here[some], there[some], bounds, draw, among=searched, count=m)
-            edited, floor = subjects.draw(there), subjects.draw(chance)
-            flipped = int((edited.labels == target).sum())
-            low, high = interval(flipped, len(rows))
-            columns.append(
-                {
-                    "counts": m,
-                    "flipped": flipped / len(rows),
-                    "low": low,
-                    "high": high,
-                    "confirmed": confirmed(subjects, edited, rows, target),
-                    "perceptual": subjects.far(before, edited.images[some]),
-                    "usual": subjects.usual(edited[some]).float().mean().item(),
-                    "random": (floor.labels == target).float().mean().item(),
-                    "random_confirmed": confirmed(subjects, floor, rows[some], target),
-                    "random_perceptual": subjects.far(before, floor.images),
-                }
-            )
+    table, draw = {}, torch.Generator().manual_seed(seed) if floors else None
+    for name, every, target in pairs(subjects):
+        rows = every[spread(len(every), most or len(every)).to(every.device)]
+        chosen = top(found, target, count)
+        columns = [
+            {"counts": m} | _column(subjects, rows, target, chosen[:m], bounds=bounds, draw=draw)
+            for m in range(1, len(chosen) + 1)
+        ]
+        lists = {key: [column[key] for column in columns] for key in (columns or [{}])[0]}
+        why = "no attribute was found towards this class"
         table[name] = {
             "images": len(rows),
             "countable": int(subjects.countable[rows].sum()),
-            **{key: [column[key] for column in columns] for key in (columns or [{}])[0]},
+            **(lists or {"flipped": None, "why_flipped": why}),
         }
     return table
 
 
+def _column(
+    subjects: Subjects,
+    rows: Tensor,
+    target: int,
+    chosen: Sequence[Attribute],
+    *,
+    bounds: Bounds,
+    draw: torch.Generator | None,
+) -> dict[str, Any]:
+    """Some attributes together, beside as many random coordinates where there is a `draw`."""
+    here, some = subjects.styles[rows], spread(len(rows), LOOKED_AT).to(rows.device)
+    before, there = subjects.redrawn.images[rows[some]], shift_all(here, chosen, bounds)
+    edited = subjects.draw(there)
+    flipped = int((edited.labels == target).sum())
+    low, high = interval(flipped, len(rows))
+    column = {
+        "flipped": flipped / len(rows),
+        "low": low,
+        "high": high,
+        "confirmed": confirmed(subjects, edited, rows, target),
+        "agreed": agreed(subjects, edited, rows),
+        "perceptual": subjects.far(before, edited.images[some]),
+        "usual": subjects.usual(edited[some]).float().mean().item(),
+    }
+    if draw is None:
+        return column
+    options = {"among": subjects.model.layout.searched, "count": len(chosen)}
+    floor = subjects.draw(at_random(here[some], there[some], bounds, draw, **options))
+    return column | {
+        "random": (floor.labels == target).float().mean().item(),
+        "random_confirmed": confirmed(subjects, floor, rows[some], target),
+        "random_perceptual": subjects.far(before, floor.images),
+    }
+
+
 def confirmed(subjects: Subjects, edited: Drawn, rows: Tensor, target: int) -> float | None:
     """Share of the countable images that classifier and panel both call the target."""
-    countable = subjects.countable[rows]
-    if edited.panel is None or not countable.any():
+    if edited.panel is None:
         return None
     both = (edited.labels == target) & (edited.panel == target)
-    return both[countable].float().mean().item()
+    return _among_countable(subjects, rows, both)
+
+
+def agreed(subjects: Subjects, edited: Drawn, rows: Tensor) -> float | None:
+    """Share of the countable images on which the panel decides as the classifier, edited too."""
+    if edited.panel is None:
+        return None
+    return _among_countable(subjects, rows, edited.panel == edited.labels)
+
+
+def _among_countable(subjects: Subjects, rows: Tensor, so: Tensor) -> float | None:
+    countable = subjects.countable[rows]
+    return so[countable].float().mean().item() if countable.any() else None
 
 
 def at_random(

@@ -99,16 +99,17 @@ def _unknown_to_judges(metrics: Numbers) -> Gate | None:
 
 
 def _smudges(metrics: Numbers) -> Gate | None:
-    """Most of the found attributes are artefacts."""
-    attributes = metrics.get("attributes") or []
+    """Most of the attributes that move the class at all are artefacts."""
+    every = metrics.get("attributes") or []
+    attributes = [a for a in every if a.get("artefact") or (a.get("low") or 0) >= CHANGED]
     bad = sum(bool(attribute.get("artefact")) for attribute in attributes)
     if not attributes or bad <= len(attributes) / 2:
         return None
     return Gate(
         "attributes are adversarial",
         False,
-        f"{bad} of {len(attributes)} attributes lose their effect under noise, a blur or the "
-        "judges: they move the classifier by what nobody else sees",
+        f"{bad} of {len(attributes)} attributes that move the class lose their effect under noise, "
+        "a blur or the judges: they move the classifier by what nobody else sees",
     )
 
 

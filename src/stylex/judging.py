@@ -156,6 +156,16 @@ def load_panel(folder: Path) -> tuple[list[Classifier], str]:
     return judges, "; ".join(why)
 
 
+def shared_half(classifier: Classifier) -> str:
+    """What is to be said where the classifier may have learned from the judges' images."""
+    if classifier.about.get("half") == "a":
+        return ""
+    return (
+        "the judges learned from half B of the training images, and whether the classifier saw it "
+        "too is not known (`stylex train-classifier --half a` keeps the halves apart)"
+    )
+
+
 # The two judges
 
 

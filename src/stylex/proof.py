@@ -101,6 +101,9 @@ def _panel(metrics: Json) -> Iterator[Row]:
     yield "judges agree, photos", f"{known(values, 'ceiling', percent)} ({low} to {high})", chance
     again = known(values, "reconstruction", percent)
     yield "judges agree, reconstructions", again, chance
+    if "edits" in values:
+        share = f"{known(values, 'edits_share', percent)} of the ceiling"
+        yield "judges agree, edits", known(values, "edits", percent), share
 
 
 def _flips(what: str, last: Json) -> Iterator[Row]:

@@ -23,6 +23,7 @@ from stylex.shapes import Images
 
 SLOPES = (0.9, 1.1)  # of reading against truth, for a factor to count as readable
 LEAST_R2 = 0.9
+MOST_DOUBT = 0.1  # mean standard deviation between the regressors, factor units [O]
 
 _SIDE = 32  # pixels at which readers look: no factor needs more
 _BEYOND = 0.15  # regressors learn on factors this far beyond [0, 1], not to bend at its ends
@@ -68,7 +69,8 @@ class Reader(nn.Module):
         """Standard deviation between the members, in factor units; 0 for analytic columns."""
         doubt = images.new_zeros(len(images), len(self.analytic))
         learned = [not analytic for analytic in self.analytic]
-        doubt[:, learned] = self._each(resize(images, _SIDE)).std(0, correction=0)
+        if self.members:
+            doubt[:, learned] = self._each(resize(images, _SIDE)).std(0, correction=0)
         return doubt
 
     def _each(self, images: Images) -> Float[Tensor, "m n learned"]:
@@ -113,26 +115,30 @@ def train_reader(
 
 def read_quality(
     reader: Reader, factors: Factors, images: Images
-) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"]]:
+) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"], Float[Tensor, " f"]]:
     """How well each factor is read off images whose factors are known.
 
     Returns:
-        Slope of the reading against the truth, and R2 = 1 - squared error / variance of the truth.
+        Slope of the reading against the truth, R2 = 1 - squared error / variance of the truth, and
+        the mean doubt between the regressors.
     """
     read = reader.read(images)
     centred = factors - factors.mean(0)
     variance = (centred**2).sum(0)
     slope = (centred * (read - read.mean(0))).sum(0) / variance
-    return slope, 1 - ((read - factors) ** 2).sum(0) / variance
+    r2 = 1 - ((read - factors) ** 2).sum(0) / variance
+    return slope, r2, reader.doubt(images).mean(0)
 
 
-def readable(slope: Float[Tensor, " f"], r2: Float[Tensor, " f"]) -> Bool[Tensor, " f"]:
-    """Factors read well enough to count: slope 0.9 to 1.1 and R2 of at least 0.9.
+def readable(
+    slope: Float[Tensor, " f"], r2: Float[Tensor, " f"], doubt: Float[Tensor, " f"]
+) -> Bool[Tensor, " f"]:
+    """Factors read well enough to count: slope 0.9 to 1.1, R2 of at least 0.9, regressors agree.
 
     The others must count as missed: what cannot be read was not shown to be found.
     """
     low, high = SLOPES
-    return (slope >= low) & (slope <= high) & (r2 >= LEAST_R2)
+    return (slope >= low) & (slope <= high) & (r2 >= LEAST_R2) & (doubt <= MOST_DOUBT)
 
 
 def factor_changes(reader: Reader, before: Images, after: Images) -> Float[Tensor, " f"]:

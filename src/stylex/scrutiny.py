@@ -44,9 +44,9 @@ def scrutinise(
         coordinate's range that p makes; `usual` and `usual_before`, the shares of
         edited and unedited images within D's range, and `still_usual`, their ratio; `returns`,
         how often resampled searches find it; `effects` on every class; `overlap` of its difference
-        map with the most alike other attribute's; `own_return` and `other_return` of the re-encoded
-        edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or an
-        `artefact`.
+        map with the most alike one of another coordinate; `own_return` and `other_return` of the
+        re-encoded edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or
+        an `artefact`.
     """
     from_p, back = shares_from_p(subjects), returns(found, seed=seed)
     results, maps = [], []
@@ -75,7 +75,8 @@ def scrutinise(
                     **_reencoded(subjects, found, edited, before, attribute, others=chosen),
                 }
             )
-    for result, overlap in zip(results, _overlaps(maps), strict=True):
+    overlaps = _overlaps(maps, [result["coordinate"] for result in results])
+    for result, overlap in zip(results, overlaps, strict=True):
         gates = attribute_gates(result)
         result |= {
             "overlap": overlap,
@@ -198,12 +199,15 @@ def _reencoded(
     }
 
 
-def _overlaps(maps: Sequence[Float[Tensor, "h w"]]) -> list[float | None]:
-    """Cosine of each difference map with the most alike other one."""
-    if len(maps) < 2:
+def _overlaps(
+    maps: Sequence[Float[Tensor, "h w"]], coordinates: Sequence[int]
+) -> list[float | None]:
+    """Cosine of each difference map with the most alike one of another coordinate."""
+    if len(set(coordinates)) < 2:
         return [None] * len(maps)
     flat = torch.nn.functional.normalize(torch.stack(list(maps)).flatten(1), dim=1)
-    return (flat @ flat.T).fill_diagonal_(-1).amax(1).tolist()
+    its = torch.tensor(coordinates, device=flat.device)
+    return (flat @ flat.T).masked_fill(its[:, None] == its, -1).amax(1).tolist()
 
 
 def shares_from_p(subjects: Subjects) -> Float[Tensor, " s"]:
