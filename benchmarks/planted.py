@@ -203,7 +203,10 @@ def save(
 
 
 def compared(cells: Sequence[dict]) -> dict[str, Any]:
-    """Every method in every group of cells: mean of each score with its interval over the cells."""
+    """Every method in every group of cells: mean of each score with its interval over the cells.
+
+    `baselines` are the rivals' means over the uncorrelated ones alone.
+    """
     methods = ["ours", *dict.fromkeys(name for c in cells for name in c.get("rivals", {}))]
     groups: dict[str, Callable[[dict], bool]] = {
         "uncorrelated": lambda c: not c["correlation"],
@@ -217,7 +220,12 @@ def compared(cells: Sequence[dict]) -> dict[str, Any]:
             method: {name: interval([_of(c, method).get(name) for c in some]) for name in MEANS}
             for method in methods
         }
-    return {"methods": table, "reached": reached(table)}
+    baselines = {
+        method: {name: scores[name]["mean"] for name in MEANS}
+        for method, scores in table["uncorrelated"].items()
+        if method != "ours"
+    }
+    return {"methods": table, "baselines": baselines, "reached": reached(table)}
 
 
 def reached(table: dict[str, Any]) -> dict[str, bool | None]:
@@ -279,6 +287,7 @@ def summary(cells: Sequence[dict], controls: Sequence[dict]) -> dict[str, Any]:
     table |= mean("false_discovery_cells", [c["false_discovery"] for c in cells])
     f1 = interval([c["f1"] for c in cells])
     table |= {"f1_low": f1["low"], "f1_high": f1["high"]}
+    table |= mean("f1_correlated", [c["f1"] for c in cells if c["correlation"] == 0.9])
     looked_at = sum(c["looked_at"] for c in controls)
     falsely = sum(c["passed_falsely"] for c in controls)
     table |= {"false_discovery": falsely / looked_at if looked_at else None}

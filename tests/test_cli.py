@@ -195,11 +195,13 @@ def test_export_needs_a_finished_run(copied, tmp_path):
 
 
 def test_judges_named_by_the_user_are_asked(copied, way):
-    """The explained classifier as its own judge: the ceiling is 1."""
+    """The explained classifier as its own judge, twice: the ceiling is 1."""
     given = ("--data", way.trained[2] / "train", "--features", "none", "--count", 1)
-    answer = stylex("evaluate", "--run", copied, *given, "--oracle", way.classifier)
+    judges = ("--oracle", way.classifier, "--oracle", way.classifier)
+    answer = stylex("evaluate", "--run", copied, *given, *judges)
     assert answer.code == 0, answer.err
-    assert read_json(Run(copied).metrics)["panel"]["ceiling"] == 1.0
+    panel = read_json(Run(copied).metrics)["panel"]
+    assert (panel["ceiling"], panel["judges"]) == (1.0, 2)
 
 
 def test_evaluate_needs_a_search_and_ten_images(copied):

@@ -6,7 +6,12 @@ from small import ROWS, Plain, quarters, searched, seeing, tiny
 from torch import Tensor, nn
 
 from stylex import evaluation, explaining
+from stylex.classifier import Classifier
+from stylex.classifying import fit
+from stylex.scenes import LEAVES
+from stylex.smallnet import SmallNet
 from stylex.subjects import Subjects
+from stylex.synthetic import draw_rule
 
 
 def flat_features(images: Tensor) -> Tensor:
@@ -105,6 +110,32 @@ def test_a_classifier_of_shuffled_labels_is_named():
     assert "classifier unlike every judge" in [v["name"] for v in table["verdicts"]]
     assert not any(a["trusted"] for a in table["attributes"])
     assert table["panel"]["ceiling"] == pytest.approx(table["panel"]["chance"], abs=0.15)
+
+
+@pytest.mark.slow
+def test_a_classifier_trained_on_shuffled_labels_is_named():
+    """The third with real networks: a judge that learned the true labels does not follow it."""
+    rule, draw = draw_rule(0), torch.Generator().manual_seed(0)
+    factors = [rule.sample(count, draw) for count in (1500, 200, 150)]
+    train, held, test = (LEAVES.render(its) for its in factors)
+    true, known = (rule.labels(its) for its in factors[:2])
+
+    def learned(labels: Tensor, checked: Tensor, seed: int) -> Classifier:
+        net, options = SmallNet(3, 2, resolution=32, width=16), {"flips": False, "blur": 0.0}
+        options |= {"total_images": 6_000, "seed": seed}
+        return fit(train, labels, held, checked, ("no", "yes"), network=net, **options)
+
+    judge = learned(true, known, seed=1)
+    mixed = [its[torch.randperm(len(its), generator=draw)] for its in (true, known)]
+    named = {}
+    for name, classifier in (("true", learned(true, known, 0)), ("mixed", learned(*mixed, 0))):
+        model = tiny(classifier)
+        found = explaining.search(model, held[:6], count=2)
+        table = evaluation.evaluate(
+            model, test, found, train_images=train[:50], judges=[judge], count=2
+        )
+        named[name] = "classifier unlike every judge" in [v["name"] for v in table["verdicts"]]
+    assert named == {"true": False, "mixed": True}
 
 
 def test_real_networks_go_through_without_judges_or_features():

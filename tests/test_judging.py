@@ -17,6 +17,7 @@ from stylex.judging import (
     Probe,
     load_panel,
     logistic_regression,
+    shared_half,
     train_panel,
 )
 from stylex.smallnet import SmallNet
@@ -191,6 +192,16 @@ def test_without_labels_nobody_judges(splits, tmp_path, classes, split, says):
     assert judges == []
     assert says in why
     assert not any(tmp_path.iterdir())
+
+
+def test_halves_that_may_not_be_apart_are_said(panel):
+    """Silent only of a classifier that learned half A."""
+    classifier = panel[0][0]
+    for half, said in (("a", False), ("all", True), ("b", True)):
+        classifier.about["half"] = half
+        assert ("--half a" in shared_half(classifier)) == said
+    del classifier.about["half"]
+    assert "not known" in shared_half(classifier)
 
 
 def test_damaged_judges_are_one_line(panel, tmp_path):

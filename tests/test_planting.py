@@ -227,6 +227,25 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
 
 
 @pytest.mark.slow
+def test_a_cell_of_a_minute_or_two(tmp_path: Path, monkeypatch) -> None:
+    """Full networks, readers and truth: what the classifier uses is measured, and a generator that
+    is still a blur shows next to nothing of it: no factor is named that cannot be read, and no
+    attribute passes falsely.
+    """
+    monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 12_000)
+    monkeypatch.setattr(planting, "SEARCHED", 24)
+    table = planting.cell(str(tmp_path), scene="cells", seed=1, total_images=1_600)
+    assert table["accuracy"] > 0.85
+    assert set(table["used"]) >= set(table["deciding"])
+    others = [g[0] for name, g in table["importance"].items() if name not in table["deciding"]]
+    assert min(table["importance"][name][0] for name in table["deciding"]) > 2 * max(others)
+    assert len(table["readable"]) < len(table["importance"]) / 2
+    named = {row["factor"] for row in table["attributes"]} - {None}
+    assert named <= set(table["readable"])
+    assert table["passed_falsely"] == 0
+
+
+@pytest.mark.slow
 def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> None:
     """Each rival has its table; a stranger's method is scored on the finished cell as ours was."""
     plain = str(tmp_path / "plain")

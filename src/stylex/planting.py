@@ -232,8 +232,8 @@ def measure(model: StylEx, found: Search, stand: Bench, *, control: Control = ""
     """Score a search on test images against the truth measured on the classifier.
 
     An attribute passes where most of its pixel energy is explained by its twins and no gate of
-    `scrutiny` is shut for either class; it does so falsely where its main factor is not used, or
-    where the labels were shuffled.
+    `scrutiny` is shut towards one class at least (`shut` names those of both); it does so falsely
+    where its main factor is not used, or where the labels were shuffled.
 
     Args:
         model: trained on images of the rule.
