@@ -5,6 +5,7 @@
 # Repeat it after an interruption: what is done stays, training resumes.
 #   DATA=../shared bash benchmarks/real_domains.sh              # all
 #   DATA=../shared IMAGES=500000 bash benchmarks/real_domains.sh leaves
+#   DATA=../shared BLIND=1 bash benchmarks/real_domains.sh leaves    # no classifier in training
 #   python benchmarks/real_domains.py                           # the table and the pictures
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,10 +14,12 @@ export TORCH_HOME=${TORCH_HOME:-$DATA/torch} OMP_NUM_THREADS=${OMP_NUM_THREADS:-
 # the defaults; only, another's classifier takes more time than all networks together, so KL on a
 # quarter of each batch, the same for all
 RECIPE=(--kl-share 0.25)
+[ -z "${BLIND:-}" ] || RECIPE=(--no-condition --kl-weight 0)
 stylex() { .venv/bin/python -W ignore -m stylex "$@"; }
 
 domain() { # name, photos, then "folder target" for each photo to explain
   local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier classes=() mode=auto pair
+  local run=runs/$1${BLIND:+-blind}
   shift 2
   if [ "$name" = faces ]; then # made by others, explained as it is
     classifier=$DATA/weights/face_gender.ts classes=(--classes male,female)
@@ -25,15 +28,15 @@ domain() { # name, photos, then "folder target" for each photo to explain
     stylex train-classifier --data "$photos" --resolution 32 --half a --out "$classifier"
   fi
   stylex train --data "$photos" --classifier "$classifier" ${classes[@]+"${classes[@]}"} \
-    --resolution 32 --total-images "$IMAGES" --run "runs/$name" "${RECIPE[@]}"
-  [ -f "runs/$name/search.json" ] || stylex search --run "runs/$name" --images 64 --count 10 --mode $mode
-  grep -q '"evaluated"' "runs/$name/metrics.json" || stylex evaluate --run "runs/$name" --images 300
+    --resolution 32 --total-images "$IMAGES" --run "$run" "${RECIPE[@]}"
+  [ -f "$run/search.json" ] || stylex search --run "$run" --images 64 --count 10 --mode $mode
+  grep -q '"evaluated"' "$run/metrics.json" || stylex evaluate --run "$run" --images 300
   for pair in "$@"; do # the twentieth of a folder
     set -- $pair
     unzip -p "$photos" "$(unzip -Z1 "$photos" "$1/*" | sed -n 20p)" >"runs/$name-${1##*/}.png"
-    stylex explain "runs/$name-${1##*/}.png" --run "runs/$name" --target "$2"
+    stylex explain "runs/$name-${1##*/}.png" --run "$run" --target "$2"
   done
-  stylex report --run "runs/$name"
+  stylex report --run "$run"
 }
 
 for name in ${@:-leaves faces retina digits}; do
