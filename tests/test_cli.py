@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from stylex import classifying, cli, data, demo, explaining, runs, showing, training
+from stylex import arguments, classifying, cli, data, demo, explaining, runs, showing, training
 from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.pictures import to_picture
@@ -171,7 +171,10 @@ def test_an_exported_run_explains_and_reports(evaluated, way, tmp_path):
         "total_images = 64",
     ):
         assert said in card
-    assert str(tmp_path.parent) not in Run(out).about.read_text() + card
+    told = [path for kind in ("json", "md") for path in out.rglob(f"*.{kind}")]
+    assert Run(out).metrics in told
+    assert not [path for path in told if str(tmp_path.parent) in path.read_text("utf-8")]
+    assert read_json(Run(out).metrics)["panel"]["sources"]
     assert Run(out).model.stat().st_size < 0.6 * Run(evaluated.run).model.stat().st_size
     explained = stylex("explain", way.photo, "--run", out, "--target", "no", "--json")
     before = stylex("explain", way.photo, "--run", evaluated.run, "--target", "no", "--json")
@@ -561,7 +564,7 @@ def script(tmp_path_factory) -> Path:
 
 def test_from_strings_loads_what_strings_name(script):
     """A classifier by its source, its classes with commas, paths as paths."""
-    command = cli.from_strings(worker)
+    command = arguments.from_strings(worker)
     given = ["--data", "x/y", "--classifier", str(script), "--classes", "bad,good", "--side", "8"]
     assert tyro.cli(command, args=given) is None
     assert worker.got == (Path("x/y"), ("bad", "good"), 8, None)
@@ -579,9 +582,9 @@ def test_from_strings_takes_names_with_commas():
         """
         label.got = (out, classes)
 
-    tyro.cli(cli.from_strings(label), args=["--out", "o", "--classes", "a,b c,d"])
+    tyro.cli(arguments.from_strings(label), args=["--out", "o", "--classes", "a,b c,d"])
     assert label.got == (Path("o"), ("a", "b c", "d"))
-    tyro.cli(cli.from_strings(label), args=["--out", "o"])
+    tyro.cli(arguments.from_strings(label), args=["--out", "o"])
     assert label.got == (Path("o"), None)
 
 
@@ -625,14 +628,28 @@ def test_a_mistake_of_another_process_is_one_line(tmp_path):
 
 
 def test_unknown_command_and_option():
-    """The commands are named; an option that is none is told by the parser."""
+    """In one line: what there is, or what is missing or no such value."""
     line = refused("serch", "--run", "x")
     assert "no command 'serch'" in line
     assert all(name in line for name in cli.COMMANDS)
-    answer = stylex("report", "--rum", "x")
-    assert answer.code == 2
-    assert "--rum" in answer.err
-    assert "Traceback" not in answer.err
+    help_of = "`stylex report --help` lists the options"
+    line = refused("report", "--run", "x", "--rum", "y")
+    assert line == f"stylex: Unrecognized options: --rum, y; {help_of}\n"
+    line = refused("report")
+    assert line.startswith("stylex: Missing from stylex report: --run STR directory of a run")
+    assert line.endswith(f"{help_of}\n")
+    line = refused("demo", "--seed", "many")
+    assert "Error parsing --seed: invalid literal for int() with base 10: 'many'; `stylex" in line
+    assert "Unrecognized options: --rum" in refused("study", "make", "--run", "x", "--rum", "y")
+
+
+def test_colours_of_the_parser_are_left_out(monkeypatch):
+    """On a terminal its box is red."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in refused("report", "--run", "x", "--rum", "y")
+    box = ("╭─ Wrong ─╮", "│ \x1b[1mno such\x1b[0m │", "│ thing │", "│ ───── │", "│ more │", "╰──╯")
+    said = "\n".join(box)
+    assert arguments._first_part(said) == "no such thing"
 
 
 @pytest.mark.parametrize("name", ["search", "explain", "report"])
@@ -653,6 +670,11 @@ def test_missing_run(name, tmp_path):
         ({"--classifier": "gone.py:model"}, "no file gone.py"),
         ({"--classifier": "SCRIPT"}, "does not name its classes; add them in order, `--classes"),
         ({"--classifier": "SCRIPT", "--classes": "a"}, "wanted two or more different names"),
+        ({"--classifier": "SCRIPT", "--classes": "a,b,c"}, "gave shape [48, 2], wanted [48, 3]"),
+        ({"--classifier": "IMAGE", "--classes": "a,b"}, "gave shape [48, 3, 32, 32], wanted"),
+        ({"--classifier": "gone.ts", "--classes": "a,b"}, "no classifier at gone.ts; give file.py"),
+        ({"--total-images": "lots"}, "Error parsing --total-images: invalid literal"),
+        ({"--run": "broken/a.png"}, "broken/a.png/classifier: a file is where a directory is"),
         ({"--classes": "a,b"}, "brings its own classes; give these only with a TorchScript"),
         ({"--resolution": 33}, "resolution is 33; wanted a power of two from 32 to 256"),
     ],
@@ -664,7 +686,9 @@ def test_mistakes_of_train(way, photos, script, tmp_path, monkeypatch, *, change
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     given = {"--data": photos, "--classifier": way.classifier, "--run": "run", "--resolution": 32}
-    given |= {name: script if value == "SCRIPT" else value for name, value in change.items()}
+    torch.jit.script(torch.nn.Identity()).save("image.ts")
+    places = {"SCRIPT": script, "IMAGE": "image.ts"}
+    given |= {name: places.get(value, value) for name, value in change.items()}
     assert says in refused("train", *(x for pair in given.items() for x in pair))
     assert not (tmp_path / "run").exists()
 
@@ -738,6 +762,40 @@ def test_what_the_system_refuses_is_one_line(tmp_path):
     """A file where the run should be."""
     (tmp_path / "file").write_text("x")
     assert "file" in refused("report", "--run", tmp_path / "file" / "run")
+    assert "file: a file is where a directory is" in refused("demo", "--run", tmp_path / "file")
+
+
+def test_an_untrained_run_is_not_searched(way, tmp_path):
+    """It was begun, and has saved nothing yet."""
+    run = tmp_path / "begun"
+    run.mkdir()
+    shutil.copy(Run(way.run).about, run)
+    shutil.copytree(Run(way.run).classifier, run / "classifier")
+    assert "holds no model.safetensors yet" in refused("search", "--run", run)
+
+
+@pytest.mark.parametrize("name", ["train", "train-classifier", "search", "evaluate"])
+def test_files_left_out_are_named_on_the_console(name, way, copied, photos, monkeypatch):
+    """In one line on stderr, whatever the command does then."""
+
+    def stop(*_given, **_named):
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("stylex.plan.length", stop)
+    monkeypatch.setattr("stylex.classifying.fit", stop)
+    monkeypatch.setattr("stylex.explaining.search", stop)
+    monkeypatch.setattr("stylex.evaluation.check", stop)
+    folder = shutil.copytree(photos, copied.parent / "photos")
+    (folder / "train" / "no" / "notes.txt").write_text("no image")
+    given = {
+        "train": ("--classifier", way.classifier, "--run", copied / "r", "--resolution", 32),
+        "train-classifier": ("--out", copied / "c", "--resolution", 32),
+    }
+    answer = stylex(name, "--data", folder, *given.get(name, ("--run", copied)))
+    left_out, stopped = answer.err.splitlines()
+    reason = "train/no/notes.txt (not a readable image (unknown format))"
+    assert left_out == f"{folder}: 1 file left out: {reason}"
+    assert stopped == "stylex: far enough"
 
 
 def test_long_messages_and_interruptions_are_one_line(monkeypatch):

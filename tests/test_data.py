@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from stylex import telling
 from stylex.data import (
     ImageSet,
     OnDemand,
@@ -374,14 +375,38 @@ def test_load_images_of_one_split(tmp_path: Path):
 def test_limit_counts_usable_images(tmp_path: Path):
     """Broken files do not use it up."""
     fill(tmp_path, {**photos(10), **{f"{i}.txt": b"no" for i in range(10)}})
-    seen = []
-    read = read_images(tmp_path, resolution=32, limit=8, progress=lambda *at: seen.append(at))
+    read = read_images(tmp_path, resolution=32, limit=8)
     assert len(read) == 8
     assert list(read.names) == sorted(read.names)
-    assert len(read.skipped) + 8 == len(seen)
-    assert seen[-1][0] == seen[-1][1] == len(seen)
-    read_images(tmp_path, resolution=32, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (20, 20)
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Files tried of files to try; with a limit, of as many as it takes."""
+    monkeypatch.setattr(telling, "PATIENCE", -1.0)
+    fill(tmp_path, {**photos(10), **{f"{i}.txt": b"no" for i in range(10)}})
+
+    def last(**options: int) -> str:
+        read_images(tmp_path, resolution=32, **options)
+        return [line for line in capsys.readouterr().err.splitlines() if "/s" in line][-1]
+
+    assert f"reading {tmp_path}: 20 of 20 files, " in last()
+    tried, of = re.findall(r": (\d+) of (\d+) files", last(limit=8))[0]
+    assert tried == of
+    assert 8 <= int(of) < 20
+
+
+def test_files_left_out_are_told_after_each_read(tmp_path: Path, capsys):
+    """Whoever reads: the images alone, or split, by folders too; and nothing where all are used."""
+    folder = fill(tmp_path / "f", {**photos(4), "notes.txt": b"no"})
+    told = f"{folder}: 1 file left out: notes.txt (not a readable image (unknown format))\n"
+    for read in (read_images, read_splits, load_images):
+        read(folder, resolution=32)
+        assert capsys.readouterr().err == told
+    given = {f"{side}/{name}": content for side in SIDES for name, content in photos(2).items()}
+    read_splits(fill(tmp_path / "g", {**given, "y.png": photos(1)["0000.png"]}), resolution=32)
+    assert "1 file left out: y.png (outside train/" in capsys.readouterr().err
+    read_splits(fill(tmp_path / "h", given), resolution=32)
+    assert capsys.readouterr().err == ""
 
 
 def test_labels_are_the_direct_folder(tmp_path: Path):

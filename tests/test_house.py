@@ -1,12 +1,14 @@
 """The rules of the house that a machine can hold: sizes, floors, quick help, true documents."""
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,8 @@ COMMANDS = (
     "demo",
     "plant",
 )
+FLOORS = ("mean_w", "other_w", "swapped_p", "mean_p")
+WRAPPING = ("setup", "setup_module", "DistributedDataParallel")
 LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60
 
@@ -197,3 +201,33 @@ def test_nothing_is_unpickled() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 given = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 assert given.get("weights_only") == "True", f"{path.name}:{node.lineno}"
+
+
+def test_no_network_goes_through_the_wrapping_setup() -> None:
+    """Fabric's `setup` and its kin wrap in DDP, which breaks double backward (trap 8): none."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in WRAPPING, f"{path.name}:{node.lineno} {node.attr}"
+
+
+def tables_in(told: object) -> Iterator[dict[str, object]]:
+    """Every object of a JSON file, however deep."""
+    if isinstance(told, dict):
+        yield told
+    inside = told.values() if isinstance(told, dict) else told if isinstance(told, list) else ()
+    for part in inside:
+        yield from tables_in(part)
+
+
+@pytest.mark.parametrize("name", ["demo", "first_runs", "real_domains", "screen"])
+def test_agreement_never_stands_without_its_floors(name: str) -> None:
+    """In the benchmarks' results: mean w, another w, swapped p, mean p beside every agreement."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    told = [table for table in tables_in(json.loads(path.read_text())) if "agreement" in table]
+    assert told
+    for table in told:
+        its = table["agreement"]
+        floors = its if isinstance(its, dict) else table
+        start = "" if isinstance(its, dict) else "agreement_"
+        assert {f"{start}{floor}" for floor in FLOORS} <= set(floors)

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stylex import data, looking, pictures, plan, runs, step, training
+from stylex import data, looking, pictures, plan, runs, step, telling, training
 from stylex.classifier import Classifier, load_classifier, save_classifier
 from stylex.losses import generator_loss, perceptual_distance
 from stylex.model import StylEx
@@ -624,6 +624,11 @@ def test_without_the_condition_the_run_is_deaf_to_p(photos: Path, tmp_path: Path
     assert model.mean_p.tolist() == [0.5, 0.5]
 
 
+def test_some_of_the_adversarial_images_come_from_noise_unless_said_otherwise():
+    """Trained on encodings alone, style directions may mean nothing (trap 6)."""
+    assert inspect.signature(training.train).parameters["noise_share"].default > 0
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
@@ -650,6 +655,16 @@ def draw_batches(loop: training.Training, count: int) -> tuple[Tensor, Tensor]:
         batches.append(loop.batch())
     photos, logits = zip(*batches, strict=True)
     return torch.cat(photos), torch.cat(logits)
+
+
+def test_a_slow_classifier_is_told_of(photos: Path, tmp_path: Path, monkeypatch, capsys):
+    """It sees every photo before the first step, mirrored ones too."""
+    monkeypatch.setattr(telling, "PATIENCE", -1.0)
+    loop = begun(photos, tmp_path, make_classifier(), flips=True)
+    n = len(loop.splits["train"])
+    told = [line for line in capsys.readouterr().err.splitlines() if "classifier" in line]
+    assert len(told) == 2
+    assert all(f"asking the classifier: {n} of {n} images, " in line for line in told)
 
 
 def test_a_batch_carries_the_logits_of_these_very_photos(photos: Path, tmp_path: Path):

@@ -286,7 +286,7 @@ def load_classifier(
     path = Path(source)
     if path.is_file() and path.suffix != ".py":
         return _from_torchscript(path, given)
-    if given:
+    if given and (path.exists() or ":" in str(source)):
         raise ValueError(
             f"{source} brings its own {', '.join(given)}; give these only with a TorchScript file"
         )

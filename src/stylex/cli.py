@@ -3,16 +3,16 @@
 Nothing heavy is imported before a command is chosen, so `stylex --help` answers at once.
 """
 
-import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+from stylex import arguments
 
 if TYPE_CHECKING:
     from stylex.attfind import Search
@@ -35,27 +35,21 @@ COMMANDS = {
 }
 HOMES = {name: name for name in ("demo", "export", "plant", "study")} | {"view": "viewer"}
 
-SOURCE = (
-    "what to explain: file.py:function, package.module:function, a TorchScript file, or a "
-    "directory that train-classifier wrote."
-)
 ENDED = "a process of this job ended; the same command goes on, with any number of processes"
-CLASSES = "only for a TorchScript file: its classes, in the order of the logits."
 
 
 def main() -> None:
     """Run one command; a user's mistake is one line on stderr and exit code 2."""
-    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(overview())
         return
     if name not in COMMANDS:
         sys.exit(_refuse(f"there is no command {name!r}; choose one of {', '.join(COMMANDS)}"))
     try:
-        chosen = command(name)
-        several = isinstance(chosen, dict)
-        parse: Any = tyro.extras.subcommand_cli_from_dict if several else tyro.cli
-        parse(chosen, prog=f"stylex {name}", args=arguments)
+        arguments.read(name, command(name), sys.argv[2:])()
+    except (NotADirectoryError, FileExistsError) as error:
+        sys.exit(_refuse(f"{error.filename}: a file is where a directory is wanted; name another"))
     except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
@@ -82,55 +76,15 @@ def command(name: str) -> Callable[..., Any] | dict[str, Callable[..., Any]]:
     if name == "train":
         from stylex.training import train
 
-        return from_strings(train)
+        return arguments.from_strings(train)
     if name == "train-classifier":
         from stylex.classifying import train_classifier
 
-        return from_strings(train_classifier)
+        return arguments.from_strings(train_classifier)
     if name in HOMES:  # a module's own
         return getattr(import_module(f"stylex.{HOMES[name]}"), name)
     own = {"search": search, "explain": explain, "evaluate": evaluate, "report": report}
     return own[name]
-
-
-def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
-    """A function of the library, called with what a command line can give.
-
-    Its own signature and docstring stay the options and their help. Only a `Classifier` is given
-    by its source, with `--classes` beside it for a file that does not name them, and a list of
-    names with commas.
-    """
-    from stylex.classifier import Classifier, load_classifier
-
-    forms: dict[Any, Any] = {
-        str | Path: Path,
-        Sequence[str] | None: Annotated[str | None, tyro.conf.arg(metavar="A,B")],
-        Classifier: Annotated[str, tyro.conf.arg(metavar="SOURCE", help=SOURCE)],
-    }
-    own = inspect.signature(function, eval_str=True).parameters
-    kinds = {name: forms.get(p.annotation, p.annotation) for name, p in own.items()}
-    defaults = {name: p.default for name, p in own.items()}
-    if "classifier" in kinds:
-        kinds["classes"] = Annotated[str | None, tyro.conf.arg(metavar="A,B", help=CLASSES)]
-        defaults["classes"] = None
-
-    def call(**given: Any) -> None:
-        if given.get("classes"):
-            given["classes"] = tuple(given["classes"].split(","))
-        if "classifier" in given:
-            classes = given.pop("classes")
-            given["classifier"] = load_classifier(given["classifier"], classes=classes)
-        function(**given)
-
-    command: Any = inspect.unwrap(call)  # the tests' checks wrap functions, tyro looks inside
-    command.__doc__, command.__annotations__ = function.__doc__, kinds
-    command.__signature__ = inspect.Signature(
-        [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name])
-            for name in kinds
-        ]
-    )
-    return command
 
 
 def search(

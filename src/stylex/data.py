@@ -15,6 +15,7 @@ from torch import Tensor
 from stylex.photos import Bytes, Entry, check, find_images, open_image, to_bytes, to_unit
 from stylex.shapes import Images
 from stylex.splits import SPLITS, given_sides, group_pattern, hashed_sides, thumbnail
+from stylex.telling import Waiting, left_out
 
 __all__ = [
     "Entry",
@@ -29,8 +30,6 @@ __all__ = [
     "to_bytes",
     "to_unit",
 ]
-
-Progress = Callable[[int, int], object]  # called with files read and files to read
 
 
 class OnDemand:
@@ -149,7 +148,6 @@ def _read(
     limit: int | None,
     seed: int,
     cache_bytes: int,
-    progress: Progress | None,
 ) -> _Reading:
     """Open each file once; with a limit, random ones until so many were usable."""
     channels = channels or _channels(entries, resolution)
@@ -160,11 +158,10 @@ def _read(
     shape = (channels, resolution, resolution)
     fits = wanted * channels * resolution**2 <= cache_bytes
     reading = _Reading(shape, torch.empty(wanted, *shape, dtype=torch.uint8) if fits else None)
-    for entry in entries:
+    tell = Waiting(f"reading {entries[0].source}", "files")
+    for tried, entry in enumerate(entries, start=1):
         reading.add(entry)
-        if progress:
-            tried = len(reading.entries) + len(reading.skipped)
-            progress(tried, min(wanted + len(reading.skipped), len(entries)))
+        tell(tried, min(wanted + len(reading.skipped), len(entries)))
         if len(reading.entries) == wanted:
             break
     if not reading.entries:
@@ -196,7 +193,6 @@ def read_images(
     limit: int | None = None,
     seed: int = 0,
     cache_bytes: int = 4 * 2**30,
-    progress: Progress | None = None,
 ) -> ImageSet:
     """Read all images of a source, unsplit; arguments and errors as `read_splits`."""
     check(resolution, channels, limit)
@@ -207,8 +203,8 @@ def read_images(
         limit=limit,
         seed=seed,
         cache_bytes=cache_bytes,
-        progress=progress,
     )
+    left_out(source, reading.skipped)
     return reading.only(lambda name: True)
 
 
@@ -257,7 +253,6 @@ def read_splits(
     seed: int = 0,
     limit: int | None = None,
     cache_bytes: int = 4 * 2**30,
-    progress: Progress | None = None,
 ) -> dict[str, ImageSet]:
     """Read images and split them into train, search and test.
 
@@ -278,7 +273,6 @@ def read_splits(
         limit: at most so many images in all, drawn at random.
         cache_bytes: budget of the decoded images (twice that while splitting); above it they are
             opened on demand.
-        progress: called with files read and files to read.
 
     Returns:
         The three sets; each skipped file is named once, in train where it has no side.
@@ -301,10 +295,10 @@ def read_splits(
         limit=limit,
         seed=seed,
         cache_bytes=cache_bytes,
-        progress=progress,
     )
     outside = [entry.name for entry in entries if given and entry.name not in given]
     reading.skipped |= dict.fromkeys(outside, "outside train/, search/ and test/")
+    left_out(source, reading.skipped)
     sides = given or hashed_sides(
         [entry.name for entry in reading.entries],
         reading.contents,

@@ -44,9 +44,11 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
     if sheet := files.last_sheet():
         _copy(sheet, to.sheets / sheet.name)
     save_file({k: _half(v) for k, v in load_file(files.model).items()}, to.model)
-    about = _without_paths(read_json(files.about))
+    for path in (to.metrics, *to.classifier.glob("*.json")):
+        runs.write_json(path, _without_paths(read_json(path)))
+    about, metrics = _without_paths(read_json(files.about)), read_json(to.metrics)
     runs.write_json(to.about, about)
-    metrics, log = read_json(files.metrics), read_lines(files.log)
+    log = read_lines(files.log)
     picture = str((to.sheets / sheet.name).relative_to(to.path)) if sheet else ""
     to.card.write_text(card(about, metrics, log, images=images, sheet=picture), encoding="utf-8")
     size = sum(f.stat().st_size for f in to.path.rglob("*") if f.is_file()) / 1e6
@@ -110,8 +112,16 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
 
 
-def _without_paths(about: dict[str, Any]) -> dict[str, Any]:
-    """Where things lay on the machine that trained is nobody's business."""
-    for part in ("data", "classifier"):
-        about[part]["source"] = Path(about[part]["source"]).name
-    return about
+def _without_paths(told: dict[str, Any]) -> dict[str, Any]:
+    """Where things lay on the machine that trained is nobody's business: names only."""
+    kept: dict[str, Any] = {}
+    for key, value in told.items():
+        if key == "source" and isinstance(value, str):
+            kept[key] = Path(value).name
+        elif key == "sources":  # of judges
+            kept[key] = [Path(source).name for source in value]
+        elif key == "against":  # other runs
+            kept[key] = {f"{i} {Path(run).name}": v for i, (run, v) in enumerate(value.items(), 1)}
+        else:
+            kept[key] = _without_paths(value) if isinstance(value, dict) else value
+    return kept

@@ -21,6 +21,7 @@ from stylex.parts import INTERVALS, check, parts_of
 from stylex.runs import Run
 from stylex.shapes import Images
 from stylex.step import Step, Tally
+from stylex.telling import Waiting
 
 MOST_RECOVERIES = 3  # from not-a-number, each from the last checkpoint with other random draws
 STATE = ("images_seen", "attempt", "seconds", "history", "recoveries")  # of a checkpoint
@@ -367,6 +368,9 @@ class Training:
 
     @torch.no_grad()
     def _all_logits(self, photos: ImageSet, flip: bool) -> Tensor:
-        parts = (photos.batch(i) for i in torch.arange(len(photos)).split(256))
-        turned = ((part.flip(3) if flip else part).to(self.fabric.device) for part in parts)
-        return torch.cat([self.classifier(part).cpu() for part in turned])
+        tell, parts = Waiting("asking the classifier", "images"), []
+        for rows in torch.arange(len(photos)).split(256):
+            part = photos.batch(rows).to(self.fabric.device)
+            parts.append(self.classifier(part.flip(3) if flip else part).cpu())
+            tell(int(rows[-1]) + 1, len(photos))
+        return torch.cat(parts)

@@ -1,0 +1,55 @@
+"""What a person is told on the error stream while something takes long, and when it left files out.
+
+The first process alone speaks.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+PATIENCE = 4.0  # seconds of silence
+NAMED = 3  # files, of those left out
+
+
+class Waiting:
+    """How far a work has come, now and then: done, rate, time left; a short one stays silent.
+
+    Args:
+        what: the work.
+        unit: of what it counts, in the plural.
+    """
+
+    def __init__(self, what: str, unit: str):
+        self.what, self.unit = what, unit
+        self.began = self.told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say it where enough time went by since the last time."""
+        now = time.monotonic()
+        if now - self.told < PATIENCE:
+            return
+        self.told, rate = now, max(done, 1) / (now - self.began)
+        left = (total - done) / rate
+        soon = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
+        say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f}/s, {soon} left")
+
+
+def left_out(source: object, skipped: Mapping[str, str]) -> None:
+    """Name a few of the files that are not used, each with its reason; nothing where there is none.
+
+    Args:
+        source: where the files lie.
+        skipped: name to reason.
+    """
+    if skipped:
+        some = [f"{name} ({why})" for name, why in sorted(skipped.items())[:NAMED]]
+        some += ["..."] * (len(skipped) > NAMED)
+        files = "file" if len(skipped) == 1 else "files"
+        say(f"{source}: {len(skipped):,} {files} left out: {', '.join(some)}")
+
+
+def say(text: str) -> None:
+    """A line on the error stream, from one process of several."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
