@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evidence import shown, summary
+from evidence import HIDDEN, shown, summary
 from made import made, write_result
 from PIL import Image
 
@@ -26,7 +26,7 @@ ROWS = {
     "LPIPS / PCA-128": ("lpips", "lpips_pca128"),
     "panel, share of its ceiling": ("panel_share",),
     "agreement": ("agreement",),
-    "... mean w / mean p": ("agreement_mean_w", "agreement_mean_p"),
+    "... mean w / other w / swapped p / mean p / chance": tuple(f"agreement_{k}" for k in HIDDEN),
     "flipped by ten / random ten": ("sufficiency10", "random"),
     "... at the 2nd to 98th percentile": ("sufficiency10_percentile",),
     "confirmed by the panel, share of the flips": ("confirmed_share",),
@@ -72,9 +72,7 @@ def domain(path: Path) -> dict[str, Any]:
         "l1_pca128": s["l1_pca128"],
         "panel_share": s["panel_share"],
         "agreement": s["own"],
-        "agreement_mean_w": s["mean_w"],
-        "agreement_mean_p": s["mean_p"],
-        "agreement_chance": s["chance"],
+        **{f"agreement_{k}": s[k] for k in HIDDEN},
         "sufficiency10": flipped,
         "sufficiency10_percentile": s["flipped_percentile"],
         "random": s["random"],
