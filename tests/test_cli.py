@@ -643,13 +643,14 @@ def test_unknown_command_and_option():
     assert "Unrecognized options: --rum" in refused("study", "make", "--run", "x", "--rum", "y")
 
 
-def test_colours_of_the_parser_are_left_out(monkeypatch):
-    """On a terminal its box is red."""
+def test_the_parsers_box_becomes_a_line(monkeypatch):
+    """On a terminal it is red; elsewhere its lines are hyphens."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b" not in refused("report", "--run", "x", "--rum", "y")
     box = ("╭─ Wrong ─╮", "│ \x1b[1mno such\x1b[0m │", "│ thing │", "│ ───── │", "│ more │", "╰──╯")
     said = "\n".join(box)
     assert arguments._first_part(said) == "no such thing"
+    assert arguments._first_part("Wrong\n-----\nno such\n--thing\n-----\nmore") == "no such --thing"
 
 
 @pytest.mark.parametrize("name", ["search", "explain", "report"])

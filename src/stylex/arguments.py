@@ -18,7 +18,7 @@ SOURCE = (
     "directory that train-classifier wrote."
 )
 CLASSES = "only for a TorchScript file: its classes, in the order of the logits."
-FRAME, RULE = "│╭╮╰╯─| \n", "──"  # of the box around what the parser says
+FRAME, RULE = "│╭╮╰╯|+ ", "^[─-]{3,}$"  # of the box around what the parser says
 
 
 def read(
@@ -62,11 +62,11 @@ def _later(command: Command) -> Command:
 
 
 def _first_part(said: str) -> str:
-    """What the parser says in its box, up to the first rule, in one line."""
+    """What the parser says in its box below the title, up to a rule, in one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)  # without colours
-    lines = plain.splitlines()[1:]  # the first one is the box's title
-    rule = next((i for i, line in enumerate(lines) if RULE in line), len(lines))
-    return " ".join(" ".join(line.strip(FRAME) for line in lines[:rule]).split())
+    below = "\n".join(line.strip(FRAME) for line in plain.splitlines()[1:])
+    parts = [" ".join(part.split()) for part in re.split(RULE, below, flags=re.MULTILINE)]
+    return next(filter(None, parts))
 
 
 def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
