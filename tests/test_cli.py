@@ -527,7 +527,7 @@ def test_overview_needs_no_torch():
     code = (
         "import sys; sys.argv = ['stylex', '--help']\n"
         "from stylex.cli import main; main()\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'tyro', 'rich', 'PIL')))"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'rich', 'PIL')))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
