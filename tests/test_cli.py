@@ -671,11 +671,14 @@ def test_missing_run(name, tmp_path):
         ({"--classifier": "gone.py:model"}, "no file gone.py"),
         ({"--classifier": "SCRIPT"}, "does not name its classes; add them in order, `--classes"),
         ({"--classifier": "SCRIPT", "--classes": "a"}, "wanted two or more different names"),
-        ({"--classifier": "SCRIPT", "--classes": "a,b,c"}, "gave shape [48, 2], wanted [48, 3]"),
-        ({"--classifier": "IMAGE", "--classes": "a,b"}, "gave shape [48, 3, 32, 32], wanted"),
+        ({"--classifier": "SCRIPT", "--classes": "a,b,c"}, "gave shape [16, 2], wanted [16, 3]"),
+        ({"--classifier": "IMAGE", "--classes": "a,b"}, "gave shape [16, 3, 32, 32], wanted"),
         ({"--classifier": "gone.ts", "--classes": "a,b"}, "no classifier at gone.ts; give file.py"),
         ({"--total-images": "lots"}, "Error parsing --total-images: invalid literal"),
-        ({"--run": "broken/a.png"}, "broken/a.png/classifier: a file is where a directory is"),
+        (
+            {"--run": "broken/a.png", "--total-images": 32},
+            "broken/a.png/classifier: a file is where a directory is",
+        ),
         ({"--classes": "a,b"}, "brings its own classes; give these only with a TorchScript"),
         ({"--resolution": 33}, "resolution is 33; wanted a power of two from 32 to 256"),
     ],
@@ -687,6 +690,7 @@ def test_mistakes_of_train(way, photos, script, tmp_path, monkeypatch, *, change
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     given = {"--data": photos, "--classifier": way.classifier, "--run": "run", "--resolution": 32}
+    given |= {"--perceptual": "none"}
     torch.jit.script(torch.nn.Identity()).save("image.ts")
     places = {"SCRIPT": script, "IMAGE": "image.ts"}
     given |= {name: places.get(value, value) for name, value in change.items()}
@@ -789,7 +793,10 @@ def test_files_left_out_are_named_on_the_console(name, way, copied, photos, monk
     folder = shutil.copytree(photos, copied.parent / "photos")
     (folder / "train" / "no" / "notes.txt").write_text("no image")
     given = {
-        "train": ("--classifier", way.classifier, "--run", copied / "r", "--resolution", 32),
+        "train": (
+            *("--classifier", way.classifier, "--run", copied / "r", "--resolution", 32),
+            *("--perceptual", "none"),
+        ),
         "train-classifier": ("--out", copied / "c", "--resolution", 32),
     }
     answer = stylex(name, "--data", folder, *given.get(name, ("--run", copied)))
