@@ -653,10 +653,12 @@ def test_a_saved_file_is_gone_on_from_in_another_browser(
     with browser.new_context() as context:
         page = context.new_page()
         page.goto(url)
+        for _ in range(3):
+            page.keyboard.press("Tab")
         field = page.get_by_label("Go on from a file")
-        field.focus()
+        assert field.evaluate("field => field === document.activeElement")
         with page.expect_file_chooser() as waiting:
-            page.keyboard.press("Enter")
+            page.keyboard.press("Space")
         waiting.value.set_files(saved)
         page.get_by_text(f"The file holds 1 of your {len(made.key['verbal'])} answers").wait_for()
         page.get_by_role("checkbox").check()

@@ -110,7 +110,7 @@ def name_animations(run: str | Path) -> None:
     for file in Run(run).attributes.glob("*/attribute.json"):
         film = file.with_name("before_after.gif")
         if film.is_file():
-            entitle(film, called(notes.get(read_json(file).get("coordinate"), UNSAID)))
+            entitle(film, called(notes.get(read_json(file).get("coordinate", -1), UNSAID)))
 
 
 def entitle(path: Path, title: str) -> None:
