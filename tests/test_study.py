@@ -652,14 +652,13 @@ def test_a_saved_file_is_gone_on_from_in_another_browser(
         saved = downloaded(page, tmp_path)
     with browser.new_context() as context:
         page = context.new_page()
+        page.on("filechooser", lambda chooser: chooser.set_files(saved))
         page.goto(url)
         for _ in range(3):
             page.keyboard.press("Tab")
         field = page.get_by_label("Go on from a file")
         assert field.evaluate("field => field === document.activeElement")
-        with page.expect_file_chooser() as waiting:
-            page.keyboard.press("Space")
-        waiting.value.set_files(saved)
+        page.keyboard.press("Space")
         page.get_by_text(f"The file holds 1 of your {len(made.key['verbal'])} answers").wait_for()
         page.get_by_role("checkbox").check()
         page.get_by_role("button", name="Go on", exact=True).click()
