@@ -6,9 +6,10 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check docs format
+.PHONY: help setup demo test chromium check docs format
 
 help:
 	@echo "make demo    train, search, explain and report on drawn images (no GPU, no download)"
@@ -29,7 +30,17 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)
 	@$(BIN)/python -m stylex demo $(ARGS)
 
-test: $(INSTALLED)
+# the browser tests need Chromium; where it can be had neither here nor by apt they are skipped, and this says why
+chromium:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
+	if ! command -v apt-get >/dev/null; then why="there is no apt-get here to install it"; \
+	elif [ "$$(id -u)" != 0 ]; then why="only root may install it, as in: sudo apt-get install chromium"; \
+	elif echo "installing Chromium for the browser tests" && $(APT) update >/dev/null 2>&1; \
+		$(APT) install -y --no-install-recommends chromium >/dev/null 2>&1; then exit; \
+	else why="apt-get could not install it: no network, or no such package"; fi; \
+	echo "no Chromium, so the browser tests are skipped: $$why"
+
+test: $(INSTALLED) chromium
 	@$(BIN)/python -m pytest -m "not gpu" -ra -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED)

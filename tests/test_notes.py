@@ -7,8 +7,9 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageSequence
 
-from stylex.notes import NAME_LETTERS, as_csv, read_notes, write_note
+from stylex.notes import BAND, NAME_LETTERS, as_csv, called, entitle, read_notes, write_note
 from stylex.runs import Run
 
 
@@ -71,3 +72,54 @@ def test_an_unknown_mark_is_refused(tmp_path):
     """The four marks are all there are."""
     with pytest.raises(ValueError, match="none of expected, surprising, artefact, confounder"):
         write_note(tmp_path, 1, name="x", mark="good")
+
+
+def test_a_caption_holds_name_and_mark():
+    """Whichever of the two there is; a plain word where there is no name."""
+    assert called({"name": "brown", "mark": "expected"}) == "brown (expected)"
+    assert called({"name": "brown", "mark": ""}, "attribute 1") == "brown"
+    assert called({"name": "", "mark": "artefact"}, "attribute 1") == "attribute 1 (artefact)"
+    assert called({"name": "", "mark": ""}) == ""
+
+
+def film(path):
+    """The frames of a GIF, with its comment."""
+    with Image.open(path) as opened:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(opened)]
+        assert (opened.info["duration"], opened.info["loop"]) == (600, 0)
+        return frames, opened.info.get("comment", b"").decode()
+
+
+def test_a_title_stands_above_an_animation_and_is_replaced(tmp_path):
+    """The pictures below it stay what they are, however often and however long it is."""
+    path = tmp_path / "before_after.gif"
+    ends = [Image.new("RGB", (420, 40), colour) for colour in ("black", "red")]
+    ends[0].save(path, save_all=True, append_images=ends[1:], duration=600, loop=0)
+    for title in ("brown (expected)", "w" * NAME_LETTERS + " (surprising)", "gelb, größer"):
+        entitle(path, title)
+        frames, comment = film(path)
+        assert comment == title
+        for frame, end in zip(frames, ends, strict=True):
+            assert frame.size == (420, 40 + BAND)
+            assert frame.crop((0, BAND, 420, 40 + BAND)).tobytes() == end.tobytes()
+            band = frame.crop((0, 0, 420, BAND)).convert("L")
+            assert band.getextrema()[0] < 128 <= band.getextrema()[1]  # ink on white
+            assert band.crop((418, 0, 420, BAND)).getextrema()[0] == 255  # nothing is cut off
+    kept = path.read_bytes()
+    entitle(path, "gelb, größer")
+    assert path.read_bytes() == kept
+    entitle(path, "")
+    frames, comment = film(path)
+    assert comment == ""
+    assert [frame.tobytes() for frame in frames] == [end.tobytes() for end in ends]
+
+
+@pytest.mark.parametrize("kept", [20, 60, -6])
+def test_a_damaged_animation_is_left_alone(tmp_path, kept):
+    """Half a file is no reason to fail, nor to write another half."""
+    path = tmp_path / "before_after.gif"
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    before = path.read_bytes()
+    entitle(path, "brown")
+    assert path.read_bytes() == before

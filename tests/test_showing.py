@@ -12,6 +12,7 @@ from small import FLOORS, Quarters, begun, flat, searched, weighing
 from stylex import losses, showing
 from stylex.attfind import Search
 from stylex.explaining import explain
+from stylex.notes import write_note
 from stylex.photos import to_bytes
 from stylex.pictures import to_picture
 from stylex.report import write_report
@@ -283,9 +284,57 @@ def test_keys_of_explanation_json(run):
     assert data["agreement_floors"] == FLOORS
     assert (data["flipped"], data["flipped_at"]) == (True, 1)
     step = data["steps"]["subset"][0]
-    assert set(step) == {"coordinate", "direction", "rank", "effect", "probability", "flipped"}
+    assert set(step) == {
+        *("coordinate", "direction", "rank", "effect", "probability", "flipped"),
+        *("name", "mark", "note"),
+    }
+    assert step["name"] == step["mark"] == step["note"] == ""
     assert (step["coordinate"], step["direction"], step["rank"]) == (0, 1, 2)
     assert [s["rank"] for s in data["steps"]["independent"]] == [2, 1]
+
+
+def comment(film):
+    """What a GIF says that it shows."""
+    with Image.open(film) as opened:
+        return opened.info.get("comment")
+
+
+def test_names_and_marks_go_wherever_an_attribute_is_shown(run, monkeypatch):
+    """Into JSON, captions, words and GIFs as they are; into the next report as they are by then."""
+    model, captions = quarters(margin=0.4), []
+    found = with_attributes(searched(model, ROWS), up(0), up(1))
+    found.save(run)
+    write_note(run, 0, name="brown spots", mark="expected", note="old leaves")
+    write_note(run, 1, name="", mark="artefact")
+    illustrate(model, found, NAMES, run)
+    film = Run(run).attribute(1, 1) / "before_after.gif"
+    assert comment(film) == b"brown spots (expected)"
+    draw = showing.pictures.captioned
+    monkeypatch.setattr(
+        showing.pictures, "captioned", lambda x, says: (captions.extend(says), draw(x, says))[1]
+    )
+    answer = explain(model, flat([-0.5, -0.3, 0.2, 0.0]), found, target="yes")
+    folder = showing.write_explanation(answer, found, "a.png", run, floors={})
+    data = read_json(folder / "explanation.json")
+    first, second = data["steps"]["independent"]
+    assert [first[key] for key in ("name", "mark", "note")] == [
+        *("brown spots", "expected", "old leaves"),
+    ]
+    assert [second[key] for key in ("name", "mark", "note")] == ["", "artefact", ""]
+    assert sum("brown spots (expected)\n" in says for says in captions) == 3  # strip, GIF, maps
+    assert any(says.startswith("attribute 2 (artefact)\n") for says in captions)
+    assert "  brown spots (expected): yes" in in_words(data)
+
+    write_note(run, 0, name="rust", mark="confounder")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Attribute 1</a> “rust” (confounder) (coordinate 0" in page
+    assert "Attribute 2</a> (artefact) (coordinate 1" in page
+    assert "brown spots" not in page
+    assert comment(film) == b"rust (confounder)"
+    assert read_json(folder / "explanation.json") == data  # what was said when it was explained
+    write_note(run, 0, name="")
+    assert "“rust”" not in write_report(run).read_text(encoding="utf-8")
+    assert comment(film) is None
 
 
 def test_words_and_data_are_one(run, tmp_path):

@@ -64,14 +64,16 @@ def test_standings(evidence, stands):
     assert standing(evidence) == stands
 
 
-def test_a_trusted_attribute_has_marks_and_no_reasons():
-    """Every gate by its name with a sign that is read aloud."""
+def test_a_trusted_attribute_has_marks_and_folded_reasons():
+    """Every gate by its name with a sign that is read aloud; what was measured is folded."""
     page = marks(evaluated(), MOVE)
     assert page.startswith('<div class="standing trusted"><p><strong>Trusted</strong>')
     assert page.count('aria-label="passed"') == len(GATES)
     for name in GATES:
         assert f"<li>{name} <span" in page
-    assert "reasons" not in page
+    shut, passed = page.split("<details>")
+    assert "reasons" not in shut
+    assert all(f"<li>{name}: {escape(says)}</li>" in passed for name, says in PASSED.items())
 
 
 def test_an_artefact_is_named_and_says_why():
@@ -80,7 +82,9 @@ def test_an_artefact_is_named_and_says_why():
     assert page.startswith('<div class="standing artefact"><p><strong>Artefact</strong>')
     assert "<li>survives blur: under a blur it keeps 0.02 of its effect, wanted 0.50</li>" in page
     assert page.count('aria-label="failed"') == 1
-    assert page.count("<li>survives noise") == 1  # marked, not among the reasons
+    open_, folded = page.split("<details>")
+    assert open_.count("<li>survives noise") == 1  # marked; why it passed is folded
+    assert "<li>survives noise: under noise" in folded
 
 
 def test_a_gate_that_was_not_asked_is_no_pass():

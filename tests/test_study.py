@@ -1,8 +1,10 @@
 """Studies: balanced forms without the answers in them, a floor in closed form, honest scores."""
 
-import shutil
+import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -10,19 +12,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from chromium import browsing
 from hypothesis import given
 from hypothesis import strategies as st
+from measured import attribute as tried
+from measured import smudge
 from PIL import Image
 from small import Quarters, begun, flat, searched, weighing
 
 from stylex import cli, forms, participant, plotting, scoring, study
 from stylex.pictures import to_picture
-from stylex.runs import read_json, write_json
+from stylex.runs import Run, read_json, write_json
 from stylex.stylespace import Attribute
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
 def grays(count: int) -> list[list[float]]:
@@ -51,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         key = read_json(place / f"{name}-key.json")
         return SimpleNamespace(
             folder=place / name, panel=place / f"{name}-panel", key=key,
-            file=place / f"{name}-key.json", again=make,
+            file=place / f"{name}-key.json", again=make, run=run,
         )  # fmt: skip
 
     with pytest.MonkeyPatch.context() as patch:
@@ -198,6 +199,35 @@ def test_the_dossier_says_what_is_known(made: SimpleNamespace) -> None:
         assert about["title"] in page
     assert page.count("Its trust gates were not asked.") == 2
     assert all(page.count(f'value="{verdict}"') == 2 for verdict in forms.VERDICTS)
+
+
+def test_the_dossier_shows_the_gates_with_their_reasons(made: SimpleNamespace) -> None:
+    """What `metrics.json` says of an attribute stands with it, of shut gates and of open ones."""
+    metrics, known = Run(made.run).metrics, list(made.key["attributes"].values())
+    moves = [(one["target"], one["rank"], one["coordinate"], one["direction"]) for one in known]
+    before = read_json(metrics)
+    evidence = [smudge(*moves[0]), tried(*moves[1])]
+    write_json(metrics, before | {"evaluated": {"images": 96}, "attributes": evidence})
+    page = (made.again("tried").panel / "panel.html").read_text()
+    write_json(metrics, before)
+    pages = {part.split("</legend>")[0].split(">")[-1]: part for part in page.split("<fieldset")}
+    for one, its, word in zip(known, evidence, ("Artefact", "Trusted"), strict=True):
+        assert f"<strong>{word}</strong>" in pages[one["title"]]
+        for gate in its["gates"]:
+            assert f"<li>{gate['name']}: {escape(gate['says'])}</li>" in pages[one["title"]]
+            mark = "passed" if gate["passed"] else "failed"
+            assert f'<li>{gate["name"]} <span role="img" aria-label="{mark}"' in pages[one["title"]]
+    assert "gates were not asked" not in page
+
+
+def test_each_change_is_asked_about_in_its_stronger_direction() -> None:
+    """Two classes rank the same coordinates: neither of them is always the one that is asked."""
+    effects = {(0, 0): 0.4, (1, 0): 0.9, (0, 1): 0.3, (1, 1): 0.2}
+    moves = tuple(Attribute(j, t, t, effect) for (t, j), effect in effects.items())
+    model = Quarters(weighing([[0.0, 0.0]] * 4, [0.0, 0.0]))
+    found = replace(searched(model, grays(4)), attributes=moves)
+    asked, _ = study.chosen(found, 4, count=2, controls=0, seed=0)
+    assert [(move.coordinate, move.target) for move in asked] == [(0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -410,6 +440,33 @@ def test_scores_are_written(files: SimpleNamespace, capsys: pytest.CaptureFixtur
     assert svg.count('class="guide"') == 5
 
 
+def test_votes_and_agreement_of_the_panel_are_written(files: SimpleNamespace) -> None:
+    """A circle for each verdict given, larger for more votes; alpha is a line of the table."""
+    says = {"p": ("artefact", "confounder"), "q": ("artefact", "artefact")}
+    for who, verdicts in says.items():
+        answers = {f"{i:02d}": {"verdict": verdict} for i, verdict in enumerate(verdicts)}
+        write_json(files.path / f"{who}.json", answered("panel", answers, who))
+    given_files = tuple(str(files.path / f"{who}.json") for who in says)
+    scoring.score(given_files, key=str(files.key), out=str(files.path / "out"))
+    svg = (files.path / "out/panel.svg").read_text()
+    assert [part.split('"')[0] for part in svg.split(' r="')[1:]] == ["9.0", "6.4", "6.4"]
+    assert "Attribute a artefact 2 of 2; Attribute b confounder 1 of 2" in svg
+    places = [part.split(' r="')[0] for part in svg.split("<circle cx=")[1:]]
+    assert places[0].split()[0] == places[2].split()[0] != places[1].split()[0]  # one column
+    (line,) = (line for line in (files.path / "out/scores.csv").read_text().splitlines()
+               if "alpha" in line)  # fmt: skip
+    alpha = read_json(files.path / "out/scores.json")["people"]["panel"]["alpha"]
+    assert line == f"people,panel,agreement,Krippendorff's alpha,{alpha},,,2,"
+
+
+def test_agreement_that_cannot_be_had_says_why_in_the_table(files: SimpleNamespace) -> None:
+    """One member: the line is there, its number is not."""
+    answers = answered("panel", {"00": {"verdict": "artefact"}})
+    rows = list(scoring.as_rows(scoring.scores([answers], key())))
+    assert rows[-1][:5] == ("people", "panel", "agreement", "Krippendorff's alpha", None)
+    assert rows[-1][-1] == "no attribute was judged by two members"
+
+
 def test_a_plot_puts_shares_where_they_are() -> None:
     """0, one half and 1 lie at the ends and in the middle of the axis; names are escaped."""
     points = [plotting.Point("<b>", x, x, x, 3, True) for x in (0.0, 0.5, 1.0)]
@@ -494,14 +551,10 @@ def test_mistakes_on_the_command_line_are_one_line(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    """A headless Chromium that is there already."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: install the package chromium")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    """A headless Chromium."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with browsing() as opened:
         yield opened
-        opened.close()
 
 
 def begin(page, url: str) -> list[str]:
@@ -546,6 +599,7 @@ def downloaded(page, folder: Path) -> Path:
     return file
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["classification", "verbal"])
 def test_a_simulated_participant_takes_a_form_to_the_end(
@@ -582,6 +636,74 @@ def test_a_simulated_participant_takes_a_form_to_the_end(
     context.close()
 
 
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_saved_file_is_gone_on_from_in_another_browser(
+    browser, made: SimpleNamespace, tmp_path: Path
+) -> None:
+    """By keyboard, where it stopped; then it is one whole file of the same participant."""
+    url = (made.folder / "verbal.html").as_uri()
+    with browser.new_context() as context:
+        page = context.new_page()
+        begin(page, url)
+        fill_in(page, made, "verbal")
+        left = shown(page)
+        page.get_by_role("button", name="Stop here").click()
+        saved = downloaded(page, tmp_path)
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.on("filechooser", lambda chooser: chooser.set_files(saved))
+        page.goto(url)
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        field = page.get_by_label("Go on from a file")
+        assert field.evaluate("field => field === document.activeElement")
+        page.keyboard.press("Space")
+        page.get_by_text(f"The file holds 1 of your {len(made.key['verbal'])} answers").wait_for()
+        page.get_by_role("checkbox").check()
+        page.get_by_role("button", name="Go on", exact=True).click()
+        assert shown(page) == left
+        for _ in range(len(made.key["verbal"]) - 1):
+            fill_in(page, made, "verbal")
+        whole = downloaded(page, tmp_path)
+    first, last = (scoring.read_answers(file, made.key) for file in (saved, whole))
+    assert first["participant"] == last["participant"]
+    assert first["answers"].items() <= last["answers"].items()
+    assert len(last["answers"]) == len(made.key["verbal"])
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_foreign_file_is_refused_in_one_line(
+    browser, made: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Another study, another form, no answers: nothing of it is taken over."""
+    about = participant.contents(made.folder / "verbal.html")
+    own = answered("verbal", {"01": {"words": "x"}}, "0" * 16, study=about["study"])
+    own["version"] = about["version"]
+    foreign = [
+        {"study": "0"}, {"form": "panel"}, {"version": 0}, {"answers": {"99": {"words": "x"}}},
+        {"answers": {"01": {"words": 1}}}, {"answers": {"01": {'a"]': "x"}}}, {"participant": "p"},
+        {"answers": None},
+    ]  # fmt: skip
+    files = [own | change for change in foreign]
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto((made.folder / "verbal.html").as_uri())
+        for i, content in enumerate([*files, [], None]):
+            (tmp_path / f"{i}.json").write_text(json.dumps(content))
+            page.locator("#saved").set_input_files(tmp_path / f"{i}.json")
+            page.get_by_text(f"“{i}.json” holds no answers to this form").wait_for()
+        (tmp_path / "leaf.png").write_bytes(b"\x89PNG")
+        page.locator("#saved").set_input_files(tmp_path / "leaf.png")
+        page.get_by_text("“leaf.png” holds no answers to this form").wait_for()
+        assert page.evaluate("Object.keys(state.answers).length + localStorage.length") == 0
+        write_json(tmp_path / "own.json", own)
+        page.locator("#saved").set_input_files(tmp_path / "own.json")
+        page.get_by_text("The file holds 1 of your").wait_for()
+
+
+@pytest.mark.browser
 @pytest.mark.slow
 def test_the_dossier_is_filled_in_and_forgotten(
     browser, made: SimpleNamespace, tmp_path: Path
@@ -608,6 +730,7 @@ def test_the_dossier_is_filled_in_and_forgotten(
     context.close()
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 def test_words_are_at_most_four(browser, made: SimpleNamespace) -> None:
     """A fifth word is refused in place; "hard to say" stands for none."""
@@ -624,6 +747,7 @@ def test_words_are_at_most_four(browser, made: SimpleNamespace) -> None:
     context.close()
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 def test_reduced_motion_shows_a_still_pair(browser, made: SimpleNamespace) -> None:
     """Both halves side by side and nothing moves; otherwise one half, switching."""
@@ -638,6 +762,7 @@ def test_reduced_motion_shows_a_still_pair(browser, made: SimpleNamespace) -> No
         context.close()
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("form", ["classification", "verbal", "panel"])

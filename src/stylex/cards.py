@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stylex.notes import MARKS, read_notes
+from stylex.notes import MARKS, UNSAID, read_notes
 from stylex.page import (
     Html,
     Number,
@@ -157,7 +157,7 @@ def _card(
 
 def _called(attribute: Json) -> Html:
     """What people call it; the page's script keeps it true while somebody names it."""
-    said = attribute["called"] or {"name": "", "note": "", "mark": ""}
+    said = attribute["called"] or UNSAID
     parts = [
         tag("strong", said["name"], class_="its-name"),
         tag("span", said["mark"], class_=f"its-mark {said['mark']}"),

@@ -12,17 +12,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stylex import runs
+from stylex.notes import name_animations
 from stylex.proof import measures
 from stylex.runs import Run, read_json, read_lines
 from stylex.standing import counted, effect, standing, title
 
 Json = Mapping[str, Any]
 SHOWN = 10  # attributes in a card
-COPIED = ("search", "search_tensors", "metrics", "log", "attributes", "classifier")
+COPIED = ("search", "search_tensors", "metrics", "log", "attributes", "notes", "classifier")
 
 
 def export(*, run: str, out: str, images: str, without_classifier: bool = False) -> None:
     """Copy what explaining needs into a directory that can be given away, with a model card.
+
+    Names and notes go along (notes.json): read them first, they may hold personal remarks.
 
     Args:
         run: directory of a run that has been searched and evaluated.
@@ -43,6 +46,7 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
             _copy(getattr(files, name), getattr(to, name))
     if sheet := files.last_sheet():
         _copy(sheet, to.sheets / sheet.name)
+    name_animations(out)
     save_file({k: _half(v) for k, v in load_file(files.model).items()}, to.model)
     for path in (to.metrics, *to.classifier.glob("*.json")):
         runs.write_json(path, _without_paths(read_json(path)))

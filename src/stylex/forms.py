@@ -77,13 +77,13 @@ def _consent(form: Form, count: int, contact: str) -> Html:
     minutes = max(1, round(count * SECONDS[form] / 60))
     told = (
         ("What you do. ", _TASKS[form], f" There are {count} questions: about {minutes} minutes."),
-        ("What is tested. ", "The pictures, not you. Some questions have no good answer; that is "
-         "meant so."),
+        ("What is tested. ", "The pictures, not you. ", _NO_ANSWER[form]),
         ("What is kept. ", "No name, no address, no cookie. Your answers stay in this browser "
          "until you download them as a file; nothing is sent. The file holds a random number, "
          "your answers, and whether the pictures stood still."),
-        ("You are free. ", "Stop whenever you like, go on later in the same browser, or delete "
-         "your answers. Not taking part has no consequence."),
+        ("You are free. ", "Stop whenever you like and go on later, in the same browser or in any "
+         "with the file that you downloaded; or delete your answers. Not taking part has no "
+         "consequence."),
         ("Pictures that switch. ", "They switch between before and after every 0.6 seconds. "
          "“Hold still” shows both side by side instead."),
         ("Questions? ", "Ask ", contact, "."),
@@ -98,6 +98,13 @@ _TASKS = {
     "four words, or say that it is hard to say.",
     "panel": "Each page shows a change that moves a classifier's decision, with what was measured "
     "about it. You judge what it is, from your knowledge of the field, and say why.",
+}
+
+
+_NO_ANSWER = {
+    "classification": "Some questions have no good answer; that is meant so.",
+    "verbal": "Some questions have no good answer; that is meant so.",
+    "panel": "“Cannot tell” is a verdict like the others.",
 }
 
 

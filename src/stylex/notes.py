@@ -1,6 +1,7 @@
 """What people call the attributes of a run and think of them: one small JSON file, saved at once.
 
-A name belongs to a coordinate: both of its directions are the same change, forth and back.
+A name belongs to a coordinate: both of its directions are the same change, forth and back. Here is
+also how a name goes into answers and over animations.
 """
 
 import csv
@@ -8,13 +9,16 @@ import io
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
-from stylex.runs import Run, now, read_json, write_json
+from PIL import Image, ImageDraw, ImageFont, ImageSequence
+
+from stylex.runs import Run, now, read_json, replacing, write_json
 
 Mark = Literal["", "expected", "surprising", "artefact", "confounder"]
 MARKS: tuple[str, ...] = get_args(Mark)
 NAME_LETTERS, NOTE_LETTERS = 60, 1000
+BAND = 22  # pixels above an animation, for the name
 _writing = threading.Lock()  # two people name at once: neither name is lost
 
 
@@ -25,6 +29,9 @@ class Note(TypedDict):
     note: str
     mark: str
     changed: str
+
+
+UNSAID: Note = {"name": "", "note": "", "mark": "", "changed": ""}
 
 
 def read_notes(run: str | Path) -> dict[int, Note]:
@@ -78,6 +85,63 @@ def as_csv(notes: Mapping[int, Note]) -> str:
         cells = (said["name"], said["mark"], said["note"], said["changed"])
         table.writerow((coordinate, *(_inert(cell) for cell in cells)))
     return file.getvalue()
+
+
+def called(said: Mapping[str, Any], plain: str = "") -> str:
+    """A name and its mark as captions have them: "brown spots (expected)"; `plain` if unnamed."""
+    mark = f"({said['mark']})" if said["mark"] else ""
+    return f"{said['name'] or plain} {mark}".strip()
+
+
+def name_steps(answer: Mapping[str, Any], notes: Mapping[int, Note]) -> None:
+    """Write into each step of an explanation what is said of its coordinate now."""
+    for step in (step for steps in answer["steps"].values() for step in steps):
+        said = notes.get(step["coordinate"], UNSAID)
+        step.update(name=said["name"], mark=said["mark"], note=said["note"])
+
+
+def name_animations(run: str | Path) -> None:
+    """Write above the animation of each attribute what it is called now.
+
+    Raises:
+        ValueError: a file of the run cannot be read.
+    """
+    notes = read_notes(run)
+    for file in Run(run).attributes.glob("*/attribute.json"):
+        film = file.with_name("before_after.gif")
+        if film.is_file():
+            entitle(film, called(notes.get(read_json(file).get("coordinate", -1), UNSAID)))
+
+
+def entitle(path: Path, title: str) -> None:
+    """Write a title above a GIF in place of the one that it has; its comment says which that is.
+
+    A file that is no readable picture stays as it is.
+    """
+    try:
+        with Image.open(path) as film:
+            had, milliseconds = film.info.get("comment", b"").decode(), film.info.get("duration")
+            if title == had:
+                return
+            frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(film)]
+    except (OSError, UnicodeError, Image.DecompressionBombError):
+        return
+    first, *rest = (_under(title, frame, BAND * bool(had)) for frame in frames)
+    more = {"append_images": rest, "duration": milliseconds, "comment": title.encode()}
+    with replacing(path) as partial:
+        first.save(partial, save_all=True, loop=0, **more)
+
+
+def _under(title: str, frame: Image.Image, band: int) -> Image.Image:
+    """A frame without the band that it has, and under a new one where there is a title."""
+    new = BAND * bool(title)
+    canvas = Image.new("RGB", (frame.width, frame.height - band + new), "white")
+    canvas.paste(frame.crop((0, band, frame.width, frame.height)), (0, new))
+    if title:
+        wide = ImageFont.load_default(12).getlength(title)
+        font = ImageFont.load_default(12 * min(1.0, (frame.width - 8) / wide))
+        ImageDraw.Draw(canvas).text((4, 4), title, fill="black", font=font)
+    return canvas
 
 
 def _inert(cell: str) -> str:

@@ -1,11 +1,12 @@
-"""A plot of shares with their intervals, as an SVG file that stands alone."""
+"""Plots of shares with their intervals and of votes, as SVG files that stand alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stylex.page import Html, percent, tag
 
 WIDTH, LEFT, RIGHT, LINE, TOP = 720, 290, 60, 24, 76
+COLUMN = 118  # of one verdict
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1d1f21}.quiet{fill:#5b6168;font-size:11px}"
     ".paper{fill:#fdfdfc}.axis{stroke:#9aa0a6}.guide{stroke:#9aa0a6;stroke-dasharray:3 3}"
@@ -26,6 +27,16 @@ class Point(NamedTuple):
     people: bool
 
 
+class Votes(NamedTuple):
+    """How many of those who judged something gave it one of the verdicts."""
+
+    name: str
+    verdict: str
+    votes: int
+    judged: int
+    people: bool
+
+
 def forest(title: str, points: Sequence[Point], lines: Mapping[str, float]) -> str:
     """A share for each line of text, between 0 and 1.
 
@@ -35,10 +46,11 @@ def forest(title: str, points: Sequence[Point], lines: Mapping[str, float]) -> s
         lines: values to compare with, each by its name.
     """
     height = TOP + LINE * len(points) + 40
+    legend = f"{_groups(p.people for p in points)}; bars: 95 % interval; at the right: answers"
     drawn = [
         tag("rect", width=WIDTH, height=height, class_="paper"),
         tag("text", title, x=12, y=24, font_weight=600),
-        tag("text", _legend(points), x=12, y=44, class_="quiet"),
+        tag("text", legend, x=12, y=44, class_="quiet"),
         *_guides(lines, height),
         *(part for i, point in enumerate(points) for part in _drawn(point, TOP + LINE * i + 12)),
         *_axis(height - 32),
@@ -46,8 +58,44 @@ def forest(title: str, points: Sequence[Point], lines: Mapping[str, float]) -> s
     says = "; ".join(
         f"{p.name}{'' if p.people else ' (simulated)'} {percent(p.value)}" for p in points
     )
-    inside = (tag("style", Html(STYLE)), tag("title", f"{title}: {says}"), *drawn)
-    size = {"viewBox": f"0 0 {WIDTH} {height}", "width": WIDTH, "height": height}
+    return _svg(WIDTH, height, f"{title}: {says}", drawn)
+
+
+def grid(title: str, votes: Sequence[Votes], verdicts: Sequence[str]) -> Html:
+    """A row for each thing judged and a column for each verdict; larger circles are more votes.
+
+    Args:
+        title: what is judged.
+        votes: those that were given.
+        verdicts: names of the columns.
+    """
+    rows = list(dict.fromkeys((one.name, one.people) for one in votes))
+    width, height = LEFT + COLUMN * len(verdicts), TOP + LINE * len(rows) + 16
+    drawn = [
+        tag("rect", width=width, height=height, class_="paper"),
+        tag("text", title, x=12, y=24, font_weight=600),
+        tag("text", _groups(people for _, people in rows), x=12, y=44, class_="quiet"),
+        *(_head(verdict, column) for column, verdict in enumerate(verdicts)),
+        *(tag("text", _short(n), x=12, y=TOP + LINE * i + 16) for i, (n, _) in enumerate(rows)),
+    ]
+    for one in votes:
+        x = LEFT + COLUMN * verdicts.index(one.verdict) + COLUMN // 2
+        y = TOP + LINE * rows.index((one.name, one.people)) + 12
+        group, size = "people" if one.people else "simulated", 9 * (one.votes / one.judged) ** 0.5
+        drawn.append(tag("circle", cx=x, cy=y, r=round(size, 1), class_=group, stroke_width=2))
+        drawn.append(tag("text", f"{one.votes} of {one.judged}", x=x + 14, y=y + 4, class_="quiet"))
+    says = "; ".join(f"{v.name} {v.verdict} {v.votes} of {v.judged}" for v in votes)
+    return _svg(width, height, f"{title}: {says}", drawn)
+
+
+def _head(verdict: str, column: int) -> Html:
+    x = LEFT + COLUMN * column + COLUMN // 2
+    return tag("text", verdict, x=x, y=TOP - 6, class_="quiet", text_anchor="middle")
+
+
+def _svg(width: int, height: int, says: str, drawn: Sequence[Html]) -> Html:
+    inside = (tag("style", Html(STYLE)), tag("title", says), *drawn)
+    size = {"viewBox": f"0 0 {width} {height}", "width": width, "height": height}
     return tag("svg", *inside, xmlns="http://www.w3.org/2000/svg", role="img", **size)
 
 
@@ -55,11 +103,15 @@ def _x(value: float) -> float:
     return round(LEFT + (WIDTH - LEFT - RIGHT) * value, 1)
 
 
-def _legend(points: Sequence[Point]) -> str:
-    groups = {point.people for point in points}
+def _groups(people: Iterable[bool]) -> str:
+    groups = set(people)
     names = ["full: people"] * (True in groups)
     names += ["hollow: simulated participants, a floor, not people"] * (False in groups)
-    return "; ".join([*names, "bars: 95 % interval; at the right: answers"])
+    return "; ".join(names)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 44 else f"{name[:43]}…"
 
 
 def _guides(lines: Mapping[str, float], height: int) -> list[Html]:
@@ -76,9 +128,8 @@ def _guides(lines: Mapping[str, float], height: int) -> list[Html]:
 
 def _drawn(point: Point, y: int) -> list[Html]:
     group = "people" if point.people else "simulated"
-    name = point.name if len(point.name) <= 44 else f"{point.name[:43]}…"
     return [
-        tag("text", name, x=12, y=y + 4),
+        tag("text", _short(point.name), x=12, y=y + 4),
         tag("line", x1=_x(point.low), x2=_x(point.high), y1=y, y2=y, class_=group, stroke_width=2),
         tag("circle", cx=_x(point.value), cy=y, r=5, class_=group, stroke_width=2),
         tag("text", point.answers, x=WIDTH - 12, y=y + 4, class_="quiet", text_anchor="end"),

@@ -11,6 +11,7 @@ from typing import Any
 from stylex.cards import CLASSES, attributes, described, named, probabilities_of, side_of
 from stylex.evidence import Json, agreement, doubts, training
 from stylex.exhibits import chapters
+from stylex.notes import called, name_animations, name_steps, read_notes
 from stylex.page import (
     Html,
     Pictures,
@@ -37,6 +38,8 @@ EXPLANATIONS, NAMES = 24, 50  # shown of many; the page says how many more
 def write_report(run: str | Path) -> Path:
     """Write the report of a run: one HTML file below 10 MB that needs nothing beside it.
 
+    The animations of the attributes get the names that stand in the notes by then.
+
     Args:
         run: directory that a training wrote; search, explanations and metrics may be missing.
 
@@ -48,6 +51,7 @@ def write_report(run: str | Path) -> Path:
         ValueError: one of its files cannot be read.
     """
     opened = Run.open(run)
+    name_animations(run)
     with replacing(opened.report) as partial:
         partial.write_text(page_of(opened), encoding="utf-8")
     return opened.report
@@ -117,6 +121,9 @@ def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
     if not found:
         return note("No image was explained yet: ", tag("code", "stylex explain"), " does it.")
     found.sort(key=lambda pair: (pair[0]["created"], pair[1].name), reverse=True)
+    notes = read_notes(run.path)
+    for answer, _ in found[:EXPLANATIONS]:
+        name_steps(answer, notes)  # as they are called now, not when they were explained
     parts = [
         _explanation(answer, place, classes, pictures) for answer, place in found[:EXPLANATIONS]
     ]
@@ -193,14 +200,13 @@ def _steps(answer: Json, name: str) -> list[Html]:
 
 
 def _link(step: Json, answer: Json) -> Html:
+    """The attribute of a step: its card, what it is called, its coordinate."""
     coordinate = f"coordinate {step['coordinate']}, {side_of(step)}"
-    if not step.get("rank"):
-        return join([coordinate])
-    link = tag(
-        "a", f"Attribute {step['rank']}", href=f"#attribute-{answer['target']}-{step['rank']}"
-    )
-    called = f" “{step['name']}”" if step.get("name") else ""
-    return join((link, f"{called} ({coordinate})"))
+    said = called({**step, "name": step["name"] and f"“{step['name']}”"})
+    if not (rank := step.get("rank")):
+        return join((f"{said} {coordinate}".strip(),))
+    link = tag("a", f"Attribute {rank}", href=f"#attribute-{answer['target']}-{rank}")
+    return join((link, f" {said}" if said else "", f" ({coordinate})"))
 
 
 def _errors(answer: Json) -> str:

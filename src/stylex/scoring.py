@@ -18,7 +18,7 @@ import numpy as np
 from stylex.forms import VERDICTS, VERSION
 from stylex.metrics import interval
 from stylex.page import number, percent
-from stylex.plotting import Point, forest
+from stylex.plotting import Point, Votes, forest, grid
 from stylex.runs import read_json, replacing, write_json
 
 Json = Mapping[str, Any]
@@ -57,6 +57,9 @@ def score(files: tuple[str, ...], /, *, key: str, out: str = "study-scores") -> 
         if points := [_point(row) for row in rows if row[1] == form and row[4] is not None]:
             with replacing(place / f"{form}.svg") as partial:
                 partial.write_text(forest(says, points, lines), encoding="utf-8")
+    if votes := [_votes(row) for row in rows if row[1:3] == ("panel", "attribute")]:
+        with replacing(place / "panel.svg") as partial:
+            partial.write_text(grid("Verdicts of the panel", votes, list(VERDICTS)), "utf-8")
     console = Console(soft_wrap=True, highlight=False)
     for table in _tables(results, rows):
         console.print(table)
@@ -279,7 +282,7 @@ def alpha(table: np.ndarray) -> dict[str, Any]:
 
 
 def as_rows(results: Json) -> Iterator[tuple[Any, ...]]:
-    """One line for each share and verdict, under `COLUMNS`."""
+    """One line for each share and verdict, and for the panel's agreement, under `COLUMNS`."""
     for group in GROUPS:
         for form in ("classification", "verbal"):
             for one in results[group][form]:
@@ -293,11 +296,20 @@ def as_rows(results: Json) -> Iterator[tuple[Any, ...]]:
                     share = _share(votes, judged)
                     ends = share["value"], share["low"], share["high"], judged
                     yield group, "panel", "attribute", one["item"], *ends, verdict
+        if members := results[group]["panel"]["members"]:
+            panel = results[group]["panel"]
+            ends = panel["alpha"], None, None, members, panel.get("why_alpha", "")
+            yield group, "panel", "agreement", "Krippendorff's alpha", *ends
 
 
 def _point(row: Sequence[Any]) -> Point:
     group, _, _, item, value, low, high, answers, word = row
     return Point(f"{item}: {word}" if word else item, value, low, high, answers, group == "people")
+
+
+def _votes(row: Sequence[Any]) -> Votes:
+    group, _, _, item, value, _, _, judged, verdict = row
+    return Votes(item, verdict, round(value * judged), judged, group == "people")
 
 
 def _tables(results: Json, rows: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -309,7 +321,7 @@ def _tables(results: Json, rows: Sequence[Sequence[Any]]) -> Iterator[Any]:
             ("verbal", "Commonest word"),
             ("panel", "Verdicts"),
         ):
-            mine = [row for row in rows if row[:2] == (group, form)]
+            mine = [row for row in rows if row[:2] == (group, form) and row[2] in KINDS]
             if not mine:
                 continue
             count = results[group]["participants"][form]

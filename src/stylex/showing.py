@@ -6,7 +6,7 @@ The report, and whoever reads a run without torch, shows exactly these files.
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
-from stylex.notes import read_notes
+from stylex.notes import UNSAID, Note, called, name_animations, name_steps, read_notes
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
 from stylex.selection import considered, stable
@@ -57,6 +57,7 @@ def illustrate(model: StylEx, found: Search, names: Sequence[str], run: str | Pa
             write_json(folder / "attribute.json", {"rank": rank} | about)
             if films:
                 _draw(films, about["examples"], folder)
+    name_animations(run)
 
 
 def _example_films(
@@ -211,12 +212,9 @@ def write_explanation(
     folder.mkdir(parents=True, exist_ok=True)
     data = as_data(answer, found, name, floors)
     notes = read_notes(run)
-    for step in (step for steps in data["steps"].values() for step in steps):
-        if step["coordinate"] in notes:
-            step["name"] = notes[step["coordinate"]]["name"]
+    name_steps(data, notes)
     write_json(folder / "explanation.json", data)
-    called = {coordinate: note["name"] for coordinate, note in notes.items() if note["name"]}
-    _draw_pictures(answer, found, folder, called)
+    _draw_pictures(answer, found, folder, notes)
     return folder
 
 
@@ -300,7 +298,7 @@ def in_words(answer: dict[str, Any]) -> str:
 
 
 def _title(step: dict[str, Any]) -> str:
-    return step.get("name") or f"attribute {step['rank']}"
+    return called(step, f"attribute {step['rank']}")
 
 
 def _chance(logits: Sequence[float], target: int) -> float:
@@ -364,13 +362,14 @@ def _ranks(answer: Explanation, found: Search) -> dict[tuple[int, int], int]:
 
 
 def _draw_pictures(
-    answer: Explanation, found: Search, folder: Path, called: dict[int, str]
+    answer: Explanation, found: Search, folder: Path, notes: Mapping[int, Note]
 ) -> None:
     """The strip and animation of the attributes together, the maps of each alone."""
     name, ranks = answer.classes[answer.target], _ranks(answer, found)
 
     def title(step: Step) -> str:
-        return called.get(step.attribute.coordinate) or f"attribute {ranks[_move(step.attribute)]}"
+        said = notes.get(step.attribute.coordinate, UNSAID)
+        return called(said, f"attribute {ranks[_move(step.attribute)]}")
 
     images = torch.cat([answer.photo, answer.reconstruction, answer.together])
     captions = [

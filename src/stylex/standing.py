@@ -6,7 +6,7 @@ Words for the group `attributes` of `metrics.json`, on an attribute's card and i
 from collections.abc import Mapping
 from typing import Any
 
-from stylex.page import Html, join, known, note, percent, table, tag
+from stylex.page import Html, folded, join, known, note, percent, table, tag
 
 Json = Mapping[str, Any]
 
@@ -63,9 +63,9 @@ def standing_of(metrics: Json, attribute: Json) -> str:
 
 
 def marks(metrics: Json, attribute: Json) -> Html:
-    """For the card of an attribute: its standing, a mark for each gate, reasons of the shut ones.
+    """For the card of an attribute: its standing, and a mark and the reason of each gate.
 
-    Nothing where the run was never evaluated.
+    Reasons of the gates that are open are folded. Nothing where the run was never evaluated.
     """
     if "evaluated" not in metrics:
         return Html("")
@@ -74,12 +74,19 @@ def marks(metrics: Json, attribute: Json) -> Html:
         return note("Not evaluated: it was not among the attributes that the evaluation knew.")
     stands, gates = standing(evidence), evidence.get("gates") or []
     line = [tag("li", f"{gate['name']} ", mark(gate["passed"])) for gate in gates]
-    reasons = [tag("li", f"{gate['name']}: {gate['says']}") for gate in gates if not gate["passed"]]
     says = f". {STANDINGS[stands]} Effect on test images: {effect(evidence)} logits."
     head = tag("p", tag("strong", stands.capitalize()), says)
     parts = [head, tag("ul", *line, class_="gates")]
-    parts += [tag("ul", *reasons, class_="reasons")] if reasons else []
+    if shut := [gate for gate in gates if not gate["passed"]]:
+        parts.append(_reasons(shut))
+    if passed := [gate for gate in gates if gate["passed"]]:
+        parts.append(folded("Measured at the gates that it passes", _reasons(passed)))
     return tag("div", *parts, class_=f"standing {stands}")
+
+
+def _reasons(gates: list[Json]) -> Html:
+    lines = (tag("li", f"{gate['name']}: {gate['says']}") for gate in gates)
+    return tag("ul", *lines, class_="reasons")
 
 
 def mark(passed: bool | None) -> Html:

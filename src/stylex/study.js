@@ -16,8 +16,8 @@ let state = load() || {
   position: 0,
   answers: {},
 };
-const first = parseInt(state.participant.slice(0, 8), 16) % items.length;
-const shown = (position) => items[(first + position) % items.length];
+const first = () => parseInt(state.participant.slice(0, 8), 16) % items.length;
+const shown = (position) => items[(first() + position) % items.length];
 const count = () => Object.keys(state.answers).length;
 
 function load() {
@@ -69,7 +69,44 @@ function read() {
   keep();
 }
 
+// Whether a file holds answers that this very form has given: it names only what stands here.
+function ours(file) {
+  const plain = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const fits = ([name, answer]) => items.some((item) => item.name === name) && plain(answer)
+    && Object.entries(answer).every(([part, value]) => /^[a-z]+$/.test(part) && typeof value === "string");
+  return plain(file) && ["version", "study", "form"].every((what) => file[what] === about[what])
+    && /^[0-9a-f]{16}$/.test(file.participant) && plain(file.answers) && Object.entries(file.answers).every(fits);
+}
+
+async function goOn(event) {
+  const chosen = event.target.files[0];
+  if (!chosen) return;
+  let file = null;
+  try { file = JSON.parse(await chosen.text()); } catch { /* no JSON: refused below */ }
+  event.target.value = "";  // the same file may be chosen again
+  if (!ours(file)) {
+    get("kept").textContent = `“${chosen.name}” holds no answers to this form; choose the file that this page gave you.`;
+  } else if (!count() || confirm("Replace the answers that this browser holds by those of the file?")) {
+    const { participant, simulated, still, answers } = file;
+    state = { participant, simulated: simulated === true, still: still === true, position: 0, answers };
+    state.position = Math.max(0, items.findIndex((_, at) => !answers[shown(at).name]));
+    welcome(`The file holds ${count()} of your ${items.length} answers: agree, and go on.`);
+    keep();
+  }
+}
+
+function welcome(says) {
+  hold(state.still || moved.matches);
+  restore();
+  get("simulated").hidden = !state.simulated;
+  if (!count()) return;
+  get("kept").textContent = says;
+  document.querySelector("#agreement .main").textContent = "Go on";
+  document.querySelector("#agreement .forget").hidden = false;
+}
+
 function restore() {
+  form.reset();
   for (const item of items) {
     for (const [part, value] of Object.entries(state.answers[item.name] || {})) {
       for (const field of item.querySelectorAll(`[name="${part}-${item.name}"]`)) {
@@ -135,11 +172,6 @@ get("download").addEventListener("click", download);
 for (const button of document.querySelectorAll(".forget")) button.addEventListener("click", forget);
 moved.addEventListener("change", () => hold(moved.matches));
 
-hold(state.still || moved.matches);
-restore();
-get("simulated").hidden = !state.simulated;
-if (count()) {
-  get("kept").textContent = `This browser holds ${count()} of your ${items.length} answers.`;
-  document.querySelector("#agreement .main").textContent = "Go on";
-  document.querySelector("#agreement .forget").hidden = false;
-}
+get("saved").addEventListener("change", goOn);
+
+welcome(`This browser holds ${count()} of your ${items.length} answers.`);

@@ -166,17 +166,18 @@ def chosen(
     found: Search, coordinates: int, count: int, controls: int, seed: int
 ) -> tuple[list[Attribute], list[Attribute]]:
     """The attributes to ask about, one for each coordinate, and random others as controls."""
-    ranked = sorted(range(len(found.attributes)), key=lambda i: (_rank(found, i), i))
+    # of two ends that share a rank the one that moves its class more
+    ranked = sorted(found.attributes, key=lambda move: (_rank(found, move), -move.effect))
     asked: dict[int, Attribute] = {}
-    for i in ranked:
-        asked.setdefault(found.attributes[i].coordinate, found.attributes[i])
+    for move in ranked:
+        asked.setdefault(move.coordinate, move)
     drawn = random_attributes(coordinates, coordinates=coordinates, target=0, seed=seed)
     others = [move for move in drawn if move.coordinate not in asked]
     return list(asked.values())[:count], others[:controls]
 
 
-def _rank(found: Search, i: int) -> int:
-    return found.towards(found.attributes[i].target).index(found.attributes[i])
+def _rank(found: Search, move: Attribute) -> int:
+    return found.towards(move.target).index(move)
 
 
 def _check(asked: int, others: int, *, repeats: int, controls: int, run: str) -> None:
@@ -331,7 +332,7 @@ def _name(move: Attribute) -> str:
 
 
 def _about(move: Attribute, found: Search, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    rank = found.towards(move.target).index(move) + 1
+    rank = _rank(found, move) + 1
     about = {name: getattr(move, name) for name in ("coordinate", "direction", "target")}
     about |= {name: getattr(move, name) for name in ("effect", "share", "layer")}
     title = f"Attribute {rank} towards {found.classes[move.target]}"

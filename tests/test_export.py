@@ -1,0 +1,27 @@
+"""What is given away, beside the whole way through the command line in test_cli."""
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from small import ROWS, Quarters, begun, searched, weighing
+
+from stylex.export import export
+from stylex.notes import read_notes, write_note
+from stylex.runs import Run, write_json
+
+
+def test_names_and_notes_are_given_away(tmp_path):
+    """The file of notes goes along, and the animations say what it says."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    searched(model, ROWS).save(run.path)
+    save_file({"weight": torch.ones(3)}, run.model)
+    write_json(run.attribute(1, 1) / "attribute.json", {"coordinate": 0})
+    Image.new("RGB", (100, 40)).save(run.attribute(1, 1) / "before_after.gif", duration=600)
+    write_note(run.path, 0, name="brown spots", mark="expected", note="old leaves")
+    export(run=str(run.path), out=str(tmp_path / "out"), images="drawn here")
+    given = Run(tmp_path / "out")
+    assert read_notes(given.path) == read_notes(run.path)
+    film = given.attribute(1, 1) / "before_after.gif"
+    with Image.open(film) as opened:
+        assert opened.info["comment"] == b"brown spots (expected)"
