@@ -33,7 +33,7 @@ def main() -> None:
     result = {
         "minutes": seconds / 60,
         "minutes_without_judges": metrics["evaluated"]["seconds"] / 60,
-        "images": metrics["images"],
+        "images": metrics["evaluated"]["images"],
         "resolution": read_json(files.about)["resolution"],
         "attributes": len(read_json(files.search)["attributes"]),
         "threads": torch.get_num_threads(),
