@@ -34,14 +34,25 @@ SIDE, PHOTOS, PEOPLE = 64, 200, 5
 MOVE = """async () => {
   window.turn = (window.turn || 0) + 1;
   const slider = document.querySelectorAll(".knob input[type=range]")[window.turn % 2];
-  const shown = new Promise(done => document.addEventListener(
+  const drawn = new Promise(done => document.addEventListener(
     "drawn", event => done(event.detail), {once: true}));
+  const began = performance.now();
   slider.value = Math.random() * 2 - 1;
   slider.dispatchEvent(new Event("input", {bubbles: true}));
-  const took = await shown;
-  await new Promise(requestAnimationFrame);
-  return took;
+  const took = await drawn;
+  await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  return [took, performance.now() - began];
 }"""
+# when every thumbnail has come and a frame with all of them was painted
+GALLERY = """(() => {
+  const look = () => {
+    const all = [...document.querySelectorAll("#gallery img")];
+    const there = all.length && all.every(one => one.complete && one.naturalWidth);
+    if (there) requestAnimationFrame(() => setTimeout(() => window.hung = performance.now()));
+    else requestAnimationFrame(look);
+  };
+  look();
+})()"""
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
@@ -77,12 +88,18 @@ def memory(pid: int) -> int:
 
 
 def in_the_browser(address: str, pid: int, moves: int) -> dict:
-    """First paint and readiness, the latency of every move, memory before and after."""
+    """First paint, gallery and readiness, the latency of every move, memory before and after.
+
+    A move counts twice: until its picture is on the canvas, and until the frame with it is painted.
+    """
     with browsing() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.add_init_script(GALLERY)
         page.goto(address)
         page.wait_for_selector("html[data-bench=ready]", timeout=60_000)
         ready, paint = page.evaluate("performance.now()"), page.evaluate(PAINT)
+        page.wait_for_function("window.hung")
+        gallery = page.evaluate("window.hung")
         session = page.context.new_cdp_session(page)
 
         def heap() -> int:
@@ -92,16 +109,18 @@ def in_the_browser(address: str, pid: int, moves: int) -> dict:
         for _ in range(20):
             page.evaluate(MOVE)
         before = (memory(pid), heap())
-        took = [page.evaluate(MOVE) for _ in range(moves)]
+        took, shown = zip(*(page.evaluate(MOVE) for _ in range(moves)), strict=True)
         after = (memory(pid), heap())
         page.close()
     return {
         "first_paint_ms": paint,
+        "gallery_ms": gallery,
         "ready_ms": ready,
         "moves": moves,
         "knob_ms_median": median(took),
         "knob_ms_p95": quantiles(took, n=20)[-1],
         "knob_ms_most": max(took),
+        "knob_ms_shown_median": median(shown),
         "memory_growth_bytes": after[0] - before[0],
         "page_growth_bytes": after[1] - before[1],
     }

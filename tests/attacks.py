@@ -5,8 +5,10 @@ import random
 import struct
 import zlib
 from itertools import cycle
+from typing import Any
 
 import httpx
+from hypothesis import strategies as st
 from PIL import Image
 from viewing import encoded
 
@@ -109,6 +111,77 @@ def malformed(what: str, chance: random.Random) -> bytes:
         if key in ("knobs", "frozen") and body[key] == []:
             body[key] = 7
     return json.dumps(body).encode()
+
+
+Schema = dict[str, Any]
+
+
+def schemas(api: Schema) -> dict[str, Schema]:
+    """Path of everything that takes JSON, and the schema of its body."""
+    bodies = {path: ways.get("post", {}).get("requestBody") for path, ways in api["paths"].items()}
+    return {
+        path: body["content"]["application/json"]["schema"] for path, body in bodies.items() if body
+    }
+
+
+def fitting(schema: Schema, api: Schema) -> st.SearchStrategy:
+    """Values that a schema takes; whatever says no bound is an error here."""
+    schema = _meant(schema, api)
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema["type"] == "object":
+        parts = {key: fitting(part, api) for key, part in schema["properties"].items()}
+        needed = {key: parts.pop(key) for key in schema.get("required", [])}
+        return st.fixed_dictionaries(needed, optional=parts)
+    if schema["type"] == "array":
+        return st.lists(fitting(schema["items"], api), max_size=min(3, schema["maxItems"]))
+    if schema["type"] == "string":
+        return st.text(max_size=schema["maxLength"])
+    kind = {"integer": st.integers, "number": st.floats}[schema["type"]]
+    return kind(schema["minimum"], schema["maximum"])
+
+
+def broken(schema: Schema, api: Schema) -> st.SearchStrategy:
+    """Values that a schema refuses: another type, out of bounds, too long, too much, too little."""
+    schema = _meant(schema, api)
+    if schema.get("type") == "object":
+        return _broken_object(schema, api)
+    if schema["type"] == "array":
+        item, most = fitting(schema["items"], api), schema["maxItems"]
+        lists = st.builds(lambda one: [one] * (most + 1), item)
+        return NOTHING | st.text() | lists | st.lists(broken(schema["items"], api), min_size=1)
+    if schema["type"] == "string":
+        if "enum" in schema:
+            return NOTHING | st.integers() | st.text().filter(lambda t: t not in schema["enum"])
+        return NOTHING | st.integers() | st.just("x" * (schema["maxLength"] + 1))
+    low, high = schema["minimum"], schema["maximum"]
+    outside = st.integers(max_value=int(low) - 1) | st.integers(min_value=int(high) + 1)
+    halves = st.just(low + 0.5) if schema["type"] == "integer" else st.just(float("nan"))
+    return NOTHING | st.text() | st.just(str(low)) | outside | halves
+
+
+NOTHING = st.none() | st.booleans() | st.just({"a": 1})
+
+
+def _broken_object(schema: Schema, api: Schema) -> st.SearchStrategy:
+    whole, properties = fitting(schema, api), schema["properties"]
+    names = st.text().filter(lambda name: name not in properties)
+    wrong = [
+        st.tuples(whole, broken(part, api)).map(lambda two, key=key: two[0] | {key: two[1]})
+        for key, part in properties.items()
+    ]
+    less = [
+        whole.map(lambda body, key=key: {k: v for k, v in body.items() if k != key})
+        for key in schema["required"]
+    ]
+    more = st.tuples(whole, names, NOTHING).map(lambda three: three[0] | {three[1]: three[2]})
+    return st.one_of(st.none(), st.lists(st.integers()), more, *less, *wrong)
+
+
+def _meant(schema: Schema, api: Schema) -> Schema:
+    """What a reference refers to."""
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return api["components"]["schemas"][name] if name else schema
 
 
 def attack(address: str, *, bodies: int = 1000) -> dict[str, int]:

@@ -1,15 +1,17 @@
 """The page in a browser, live over the viewer and offline from disk, as a person uses it."""
 
+import base64
 import io
 import json
 import re
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from chromium import browsing
 from PIL import Image
 from playwright.sync_api import expect
-from viewing import encoded, run_of, served, session
+from viewing import GATE, encoded, gated, run_of, served, session
 
 from stylex.notes import read_notes
 from stylex.report import write_report
@@ -17,6 +19,7 @@ from stylex.report import write_report
 pytestmark = pytest.mark.browser
 
 EVIL = "<img src=x onerror=document.title='owned'>"
+FAINT = (1.0, 0.2, 0.6)  # the photos beside their reconstructions
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 
 
@@ -29,8 +32,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run in closed form, with its report."""
-    path = run_of(tmp_path_factory.mktemp("runs") / "quarters", session())
+    """A run in closed form, one of its attributes with a shut gate, with its report."""
+    opened = session()
+    path = run_of(tmp_path_factory.mktemp("runs") / "quarters", opened, **gated(opened))
     write_report(path)
     return path
 
@@ -39,7 +43,7 @@ def folder(tmp_path_factory):
 def address(folder, tmp_path_factory):
     """The viewer on two runs: the second one's classifier looks at another quarter."""
     other = run_of(tmp_path_factory.mktemp("others") / "fourth", session(quarter=3))
-    sessions = [session(photos=True), session(photos=True, quarter=3)]
+    sessions = [session(photos=FAINT), session(photos=FAINT, quarter=3)]
     with served([folder, other], sessions) as where:
         yield where
 
@@ -74,6 +78,43 @@ def drawn(page, desk=0):
     )
 
 
+def chosen(page, place):
+    """Choose an image of the gallery and wait until its reconstruction is there."""
+    was = page.locator("figure.before figcaption").first.inner_text()
+    page.locator("#gallery [role=option]").nth(place).click()
+    expect(page.locator("figure.before figcaption").first).not_to_have_text(was)
+
+
+def plain(locator):
+    """The text of an element, each white space one blank."""
+    return re.sub(r"\s+", " ", locator.inner_text())
+
+
+def tab_to(page, selector, presses=150):
+    """Tab until an element of that kind has the focus."""
+    for _ in range(presses):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+    pytest.fail(f"no Tab leads to {selector}")
+
+
+def brought(page, name="mine.jpg", size=(90, 50)):
+    """Choose a black image of one's own from disk."""
+    photo = encoded(Image.new("RGB", size, "black"), "JPEG")
+    page.get_by_label("Your own image").set_input_files(
+        {"name": name, "mimeType": "image/jpeg", "buffer": photo}
+    )
+    page.get_by_text(f"{name}: error of its reconstruction").wait_for()
+
+
+def saved(page, kind):
+    """The file that a button of the first desk saves, and its name."""
+    with page.expect_download() as waiting:
+        page.locator(".desk").first.get_by_role("button", name=kind).click()
+    return waiting.value.path().read_bytes(), waiting.value.suggested_filename
+
+
 def strongest(page, desk=0):
     """The slider that the desk shows first."""
     return page.locator(".desk").nth(desk).locator(".knob input[type=range]").first
@@ -97,7 +138,57 @@ def test_open_and_move(page):
     assert drawn(page) == [255, 0, 0, 0]
     bars = page.locator(".desk").first.locator(".share-line").nth(1)
     assert re.sub(r"\s", " ", bars.inner_text().replace("\n", " ")).startswith("yes 71 % was 6 %")
-    page.locator(".desk").first.locator(".curve polyline").wait_for(state="attached")
+    assert strongest(page).get_attribute("aria-valuetext") == "strength 1.00, yes 71\u00a0%"
+
+
+def test_the_curve_has_the_values_of_the_api(page, address):
+    """Each point stands at its strength and at the probability of the class chosen."""
+    run = page.request.get(f"{address}/api/runs").json()["runs"][0]
+    asked = {"image": 0, "knobs": [], "coordinate": run["knobs"][0]["coordinate"]}
+    told = page.request.post(f"{address}/api/runs/0/curve", data=asked).json()
+    line = page.locator(".desk").first.locator(".curve polyline")
+    line.wait_for(state="attached")
+    points = [tuple(map(float, p.split(","))) for p in line.get_attribute("points").split()]
+    expected = [
+        (36 + 120 * (x + 1), 110 - 100 * p[1])
+        for x, p in zip(told["strengths"], told["probabilities"], strict=True)
+    ]
+    assert np.allclose(points, expected, atol=0.06)
+    assert len({round(y) for _, y in points}) > 5  # it is no flat line
+
+
+def test_the_photo_is_shown_with_its_own_probability(page):
+    """In the gallery and beside its reconstruction, which is seen otherwise."""
+    assert plain(page.locator("#gallery [role=option]").nth(1)) == "photo yes 63 % redrawn yes 94 %"
+    chosen(page, 1)
+    assert plain(page.locator("figure.photo figcaption").first) == "Photo: yes 63 %"
+    assert plain(page.locator("figure.before figcaption").first) == "Reconstruction: yes 94 %"
+    assert plain(page.locator("figure.photo figcaption").nth(1)) == "Photo: yes 59 %"
+
+
+def test_an_attribute_in_detail(page):
+    """Many images both ways, how the effects lie, where it acts, and the gate with its reason."""
+    detail = page.locator(".desk").first.locator(".detail")
+    detail.locator(".one-way").nth(1).wait_for()
+    assert detail.locator(".one-way").count() == 2
+    for way in detail.locator(".one-way").all():
+        assert way.locator(".pair canvas").count() == 6  # three images, before and after
+        assert bars_of(way) == [50, 50, 50]  # three images with three different effects
+    effects = detail.locator(".one-way").last.locator(".pair figcaption").all_inner_texts()
+    assert sorted(effects) == ["+0.00", "+0.72", "+1.80"]
+    acts = detail.locator(".where canvas").evaluate(
+        "c => [8, 24].map(x => c.getContext('2d').getImageData(x, 8, 1, 1).data[0])"
+    )
+    assert acts == [255, 0]
+    assert f"\u2717 survives blur: {GATE['says']}" in detail.locator(".reasons").all_inner_texts()
+    assert detail.locator("b").count() == 0
+    assert "Coordinate\n0, high end" in detail.locator(".facts").first.inner_text()
+
+
+def bars_of(way):
+    """Heights of the bars of a histogram."""
+    heights = [float(bar.get_attribute("height")) for bar in way.locator("svg rect").all()]
+    return [height for height in heights if height]
 
 
 def test_several_knobs_then_reset(page):
@@ -125,6 +216,22 @@ def test_flip_and_freeze(page):
     desk.get_by_role("checkbox").first.check()
     desk.get_by_role("button", name="Flip it for me").click()
     expect(says).to_contain_text("It cannot be flipped to yes with what is not frozen")
+
+
+def test_what_is_frozen_cannot_be_moved(page):
+    """Not by hand either, and it stays so where another image is chosen."""
+    moved(page, strongest(page), 0.5)
+    freeze = page.locator(".desk").first.get_by_role("checkbox").first
+    freeze.check()
+    expect(strongest(page)).to_be_disabled()
+    chosen(page, 1)
+    assert freeze.is_checked()
+    expect(strongest(page)).to_be_disabled()
+    assert strongest(page).input_value() == "0.5"
+    freeze.uncheck()
+    expect(strongest(page)).to_be_enabled()
+    chosen(page, 0)
+    assert strongest(page).input_value() == "0"
 
 
 def test_split_difference_and_flicker(browser, address):
@@ -161,19 +268,37 @@ def test_flicker_swaps_by_itself(page):
 
 
 def test_an_image_of_ones_own(page):
-    """Chosen from disk, encoded at once, ready to be moved."""
-    photo = encoded(Image.new("RGB", (90, 50), "black"), "JPEG")
-    page.get_by_label("Your own image").set_input_files(
-        {"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": photo}
-    )
-    page.get_by_text("mine.jpg: error of its reconstruction").wait_for()
+    """Chosen from disk, encoded at once, ready to be moved; the gallery can still be reached."""
+    chosen(page, 1)
+    brought(page)
     assert max(drawn(page)) <= 2
-    assert page.locator("figure.photo").first.is_visible()
+    assert plain(page.locator("figure.photo figcaption").first) == "Photo: no 94 %"
+    record = json.loads(saved(page, "JSON")[0])
+    assert (record["image"], record["photo"]["no"]) == ("mine.jpg", pytest.approx(0.937, abs=1e-3))
+    assert page.locator("#gallery [aria-selected=true]").count() == 0
+    page.locator("#sort").focus()
+    tab_to(page, "#image-0", presses=2)
+    page.keyboard.press("Enter")
+    expect(page.locator("#image-0")).to_have_attribute("aria-selected", "true")
     page.get_by_label("Your own image").set_input_files(
         {"name": "evil.png", "mimeType": "image/png", "buffer": b"<svg onload=alert(1)>"}
     )
     page.get_by_text("not a readable image").wait_for()
     page.wrong = [line for line in page.wrong if "422" not in line]
+
+
+def test_an_image_is_dropped(page):
+    """Anywhere on the page."""
+    photo = base64.b64encode(encoded(Image.new("RGB", (40, 40), "black"))).decode()
+    dropped = page.evaluate_handle(
+        """photo => { const bytes = Uint8Array.from(atob(photo), c => c.charCodeAt(0)),
+        all = new DataTransfer();
+        all.items.add(new File([bytes], "dropped.png", { type: "image/png" })); return all; }""",
+        photo,
+    )
+    page.dispatch_event("#desks", "drop", {"dataTransfer": dropped})
+    page.get_by_text("dropped.png: error of its reconstruction").wait_for()
+    assert page.url.endswith("/")
 
 
 def test_a_name_is_saved_and_never_run(page, folder):
@@ -187,6 +312,10 @@ def test_a_name_is_saved_and_never_run(page, folder):
         expect(page.locator(".its-name", has_text=text).first).to_be_visible()
     page.get_by_label("It is").first.select_option("expected")
     expect(page.locator(".its-mark", has_text="expected").first).to_be_visible()
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Names as CSV").first.click()
+    assert waiting.value.suggested_filename == "notes.csv"
+    assert b"brown spots,expected" in waiting.value.path().read_bytes()
     kept = list(read_notes(folder).values())
     assert [(note["name"], note["mark"]) for note in kept] == [("brown spots", "expected")]
     assert page.title() != "owned"
@@ -194,6 +323,23 @@ def test_a_name_is_saved_and_never_run(page, folder):
     name.blur()
     page.get_by_label("It is").first.select_option("")
     expect(page.locator(".its-mark", has_text="expected")).to_have_count(0)
+
+
+def test_names_of_classes_and_files_are_never_run(browser, tmp_path):
+    """A stranger's run may call a class anything, and an image."""
+    evil = session(photos=True, names=(EVIL, "b", "c"), classes=(EVIL, "yes"))
+    with served([run_of(tmp_path / "run", evil)], [evil]) as address:
+        page = opened(browser, address)
+        assert EVIL in page.locator("#gallery").inner_text()
+        assert EVIL in page.locator("#image-0").get_attribute("aria-label")
+        assert EVIL in page.locator("figure.photo figcaption").inner_text()
+        moved(page, strongest(page), 1)
+        page.locator(".curve polyline").wait_for(state="attached")
+        page.locator(".one-way").first.wait_for()
+        assert page.locator("img[src=x]").count() == 0
+        assert page.title() != "owned"
+        assert page.wrong == []
+        page.close()
 
 
 def test_two_runs_side_by_side(page):
@@ -208,22 +354,59 @@ def test_two_runs_side_by_side(page):
     assert "only fourth" in page.locator("#compared table").nth(1).inner_text()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "WebP", "JSON"])
-def test_what_is_shown_is_saved(page, kind):
-    """As a picture, an animation or data."""
+VIEWS = {"Changed": (255, 0), "Split": (0, 0), "Difference": (255, 128)}  # left above, below
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_picture_of_what_is_shown_is_saved(page, view):
+    """Photo, reconstruction and the change in the view chosen: the pixels of the screen."""
     moved(page, strongest(page), 1)
-    with page.expect_download() as waiting:
-        page.locator(".desk").first.get_by_role("button", name=kind).click()
-    data = waiting.value.path().read_bytes()
-    assert waiting.value.suggested_filename.endswith(f".{kind.lower()}")
-    if kind == "JSON":
-        record = json.loads(data)
-        assert record["moves"][0]["strength"] == 1
-        assert record["changed"]["yes"] == pytest.approx(0.7109, abs=1e-3)
-        return
+    page.locator(".desk").first.get_by_role("button", name=view).click()
+    data, name = saved(page, "PNG")
+    assert name.endswith(".png")
     with Image.open(io.BytesIO(data)) as picture:
-        assert picture.format == kind.upper()
-        assert getattr(picture, "n_frames", 1) == (1 if kind == "PNG" else 2)
+        assert picture.width == 3 * 256 + 2 * 12
+        pixels = np.asarray(picture.convert("L"))
+    assert [pixels[64, 268 * i + 64] for i in range(3)] == [0, 0, VIEWS[view][0]]
+    assert [pixels[192, 268 * i + 64] for i in range(3)] == [0, 0, VIEWS[view][1]]
+    words = pixels[262:, :]
+    for i in range(3):
+        assert (words[:, 268 * i : 268 * i + 256] < 100).sum() > 50
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WebP"])
+def test_a_film_of_what_is_shown_is_saved(page, kind):
+    """With the photo beside: where the difference is shown, most of a quarter of it is gray."""
+    moved(page, strongest(page), 1)
+    page.locator(".desk").first.get_by_role("button", name="Difference").click()
+    data, name = saved(page, kind)
+    assert name.endswith(f".{kind.lower()}")
+    with Image.open(io.BytesIO(data)) as film:
+        assert (film.format, film.n_frames) == (kind.upper(), 2)
+        film.seek(1)
+        pixels = np.asarray(film.convert("L")).astype(int)[:128]
+    assert (abs(pixels - 128) < 20).sum() == pytest.approx(3 * 64**2, rel=0.02)
+    assert (pixels < 20).sum() == pytest.approx(128**2, rel=0.02)  # the photo
+
+
+def test_numbers_of_what_is_shown_are_saved(page):
+    """Photo, reconstruction, change, and how it came about."""
+    moved(page, strongest(page), 1)
+    page.locator(".desk").first.get_by_role("button", name="Split").click()
+    data, name = saved(page, "JSON")
+    record = json.loads(data)
+    assert name.endswith(".json")
+    assert record["moves"][0]["strength"] == 1
+    assert record["changed"]["yes"] == pytest.approx(0.7109, abs=1e-3)
+    assert record["photo"] == record["reconstruction"]  # of a.png, which is not faint
+    assert (record["image"], record["view"]) == ("a.png", "split")
+
+
+def test_the_gallery_is_sorted_by_disagreement(page):
+    """What photo and reconstruction differ in most comes first: b by 0.30, c by 0.04."""
+    page.get_by_label("Sort by").select_option("disagreement")
+    names = [o.get_attribute("aria-label") for o in page.locator("#gallery [role=option]").all()]
+    assert [name.split(":")[0] for name in names] == ["b.png", "c.png", "a.png"]
 
 
 def test_the_gallery_is_sorted(page):
@@ -255,19 +438,62 @@ def test_by_keyboard_alone(page):
     assert drawn(page) == [0, 255, 255, 255]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+def test_everything_by_keyboard_alone(page):
+    """Flip, freeze, save, name and compare: Tab, Enter and Space are enough."""
+    page.keyboard.press("Tab")
+    tab_to(page, ".flip")
+    page.keyboard.press("Enter")
+    expect(page.locator(".flip-says").first).to_contain_text("Decided as yes with 1 attribute")
+    tab_to(page, ".freeze input")
+    page.keyboard.press("Space")
+    expect(strongest(page)).to_be_disabled()
+    tab_to(page, "[data-save=JSON]")
+    with page.expect_download() as waiting:
+        page.keyboard.press("Enter")
+    assert json.loads(waiting.value.path().read_bytes())["frozen"] == [0]
+    title = page.locator(".desk").first.locator(".knob .about").first
+    tab_to(page, ".naming input")
+    page.keyboard.type("white above")
+    page.keyboard.press("Tab")
+    expect(title).to_have_text("white above")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Delete")
+    page.keyboard.press("Tab")
+    expect(title).not_to_have_text("white above")
+    tab_to(page, "#compare")
+    page.keyboard.press("Space")
+    page.locator("#compared table").nth(1).wait_for()
+
+
+def accessible(page):
+    """Axe finds nothing against WCAG 2.2 AA, and nothing sticks out sideways."""
+    found = Axe().run(page, options=WCAG).response["violations"]
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark"), (2560, "light")],
+)
 def test_no_barrier_for_anybody(browser, address, folder, scheme, width):
-    """Axe finds nothing against WCAG 2.2 AA, live and offline, and nothing sticks out sideways."""
-    for url in (address, (folder / "report.html").as_uri()):
-        page = opened(browser, url, color_scheme=scheme, viewport={"width": width, "height": 800})
-        page.wait_for_timeout(500)
-        found = Axe().run(page, options=WCAG).response["violations"]
-        said = [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found]
-        assert said == []
-        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0
-        page.close()
+    """Offline, and live with everything in use: an upload, a flip, a split, two runs compared."""
+    how = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+    page = opened(browser, (folder / "report.html").as_uri(), **how)
+    accessible(page)
+    page.close()
+    page = opened(browser, address, **how)
+    page.locator(".one-way").first.wait_for()
+    brought(page, name="an-image-of-ones-own-with-a-long-name.jpg")
+    page.locator(".flip").first.click()
+    expect(page.locator(".flip-says").first).to_contain_text("Decided as")
+    page.locator(".freeze input").first.check()
+    page.get_by_role("button", name="Split").first.click()
+    page.get_by_role("button", name="Difference").nth(1).click()
+    page.locator("#compare").click()
+    page.locator("#compared table").nth(1).wait_for()
+    accessible(page)
+    page.close()
 
 
 def test_offline_from_disk(browser, folder):
@@ -287,6 +513,7 @@ def test_offline_from_disk(browser, folder):
     before = drawn(page)
     moved(page, slider, end if end != "0" else slider.get_attribute("min"))
     assert drawn(page) != before
+    assert [bars_of(way) for way in page.locator(".one-way").all()] == [[50, 50, 50]] * 2
     for hidden in ("Your own image", "Name"):
         assert not page.get_by_label(hidden).first.is_visible()
     assert not page.get_by_role("button", name="GIF").is_visible()

@@ -66,6 +66,15 @@ def test_modulated_conv_is_a_convolution_per_image(kernel, demodulate, gain):
     )
 
 
+def test_a_settled_conv_draws_the_same_bits_without_asking_its_kernels():
+    """What depends on finished weights alone is computed once."""
+    conv, x, style = ModulatedConv(5, 7), noise(3, 5, 6, 6), noise(3, 5, seed=1)
+    before = conv(x, style)
+    conv.settle()
+    conv.energy = lambda: pytest.fail("asked again")
+    assert torch.equal(conv(x, style), before)
+
+
 def test_demodulation_gives_unit_variance_whatever_the_style():
     """Unit normal input comes out with unit variance, however large the style is."""
     conv = ModulatedConv(16, 8)

@@ -1,10 +1,12 @@
-"""Charts over other things than images."""
+"""Charts over other things than images, and pictures that a stranger may have put into a run."""
 
 import re
 
 import pytest
+from attacks import BAD
+from PIL import EpsImagePlugin, Image
 
-from stylex.page import curves, percent
+from stylex.page import Pictures, curves, films, percent
 
 
 def points(chart: str) -> list[str]:
@@ -36,3 +38,37 @@ def test_a_line_of_zeros_lies_at_the_bottom_of_a_whole():
     chart = curves("Flips", {"found": [(0, 0.0), (2, 0.0)]}, say=percent)
     assert points(chart) == ["36.0,110.0", "276.0,110.0"]
     assert ">100\N{NO-BREAK SPACE}%</text>" in chart
+
+
+def test_only_our_own_format_is_opened(tmp_path, monkeypatch):
+    """A PostScript program under the name of a picture reaches no interpreter."""
+    run = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: run.append(given))
+    for kind in ("EPS", "TIFF", "BMP"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "frames.png", kind)
+        assert films(tmp_path / "frames.png", 9) == []
+        assert "no readable picture" in Pictures().show(tmp_path / "frames.png", kind)
+    assert not run
+
+
+@pytest.mark.parametrize("size", [(7000, 6000), (17_000, 4)])
+def test_a_picture_too_large_is_left_out(tmp_path, size):
+    """Nobody waits for millions of pixels, nor for a line that no WebP can hold."""
+    Image.new("1", size).save(tmp_path / "map.png")
+    assert films(tmp_path / "map.png", 9) == []
+    assert "no readable picture" in Pictures().show(tmp_path / "map.png", "a map")
+
+
+@pytest.mark.parametrize("kind", ["bomb", "half a PNG", "nothing", "postscript", "noise"])
+def test_a_broken_picture_is_left_out(tmp_path, kind):
+    """Whatever Pillow makes of it."""
+    (tmp_path / "map.png").write_bytes(BAD[kind])
+    assert films(tmp_path / "map.png", 9) == []
+
+
+@pytest.mark.parametrize("columns", [0, 91, 10**9])
+def test_a_film_has_no_more_frames_than_pixels(tmp_path, columns):
+    """Whatever its run says: a picture is never blown up."""
+    Image.new("RGB", (90, 20)).save(tmp_path / "frames.png")
+    assert films(tmp_path / "frames.png", columns) == []
+    assert [film.size for film in films(tmp_path / "frames.png", 9)] == [(90, 10)] * 2

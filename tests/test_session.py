@@ -4,13 +4,17 @@ import base64
 import io
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small import ROWS
+from small import ROWS, Plain, grays, searched
+from torch import Tensor, nn
 from viewing import encoded, run_of, session
 
 from stylex.classifier import Classifier
+from stylex.counterfactual import subset
+from stylex.ops import ModulatedConv
 from stylex.runs import Run, read_json, write_json
 from stylex.session import UPLOADS, Session
 
@@ -59,6 +63,41 @@ def test_a_flip_takes_as_few_attributes_as_it_needs(opened):
         {"coordinate": 0, "strength": 1.0, "probability": pytest.approx(share(0.9), abs=1e-4)}
     ]
     assert opened.flip(1, {}, 1, []) == {"moves": {}, "steps": [], "flipped": True}
+
+
+class Pair(nn.Module):
+    """Quarter 0 counts 0.6, quarters 1 and 2 count 0.5 each and 0.9 more where both are white."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Two logits, of which the second leads by what counts, less 1.2."""
+        white = (grays(images) + 1) / 2
+        both = 0.9 * white[:, 1] * white[:, 2]
+        lead = 0.6 * white[:, 0] + 0.5 * (white[:, 1] + white[:, 2]) + both - 1.2
+        return torch.stack([-lead / 2, lead / 2], 1)
+
+
+def test_a_step_that_became_superfluous_is_left_out():
+    """Greedy begins with the strongest alone; the two after it flip the decision without it."""
+    model = Plain(Classifier(Pair(), ("no", "yes"), size=32))
+    rows = [[-1.0] * 4, [1.0, -1.0, -1.0, 1.0], [-1.0, 1.0, -1.0, 1.0], [-1.0, -1.0, 1.0, 1.0]]
+    opened = Session(model, searched(model, rows, count=4, threshold=9.0))
+    assert {a.coordinate for a in opened.found.towards(1)} == {0, 1, 2}
+    greedy = subset(
+        model.score, torch.tensor(rows[:1]), opened.found.bounds, opened.found.towards(1), target=1
+    )
+    assert [(s.attribute.coordinate, s.flipped) for s in greedy] == [
+        (0, False),
+        (1, False),
+        (2, True),
+    ]
+    answer = opened.flip(0, {}, 1, [])
+    assert answer["flipped"]
+    assert answer["moves"] == {1: 1.0, 2: 1.0}
+    assert [step["probability"] for step in answer["steps"]] == [
+        pytest.approx(share(lead), abs=1e-4) for lead in (-0.7, 0.7)
+    ]
+    held = opened.flip(0, {}, 1, [2])
+    assert (held["flipped"], held["moves"]) == (False, {0: 1.0, 1: 1.0})
 
 
 def test_what_is_frozen_stays_where_it_is(opened):
@@ -111,14 +150,51 @@ def test_gallery_with_and_without_photos(opened):
         assert atlas.size == (20 * 32, 32)
 
 
+def test_what_every_visitor_asks_is_made_once(opened):
+    """The list of images and their atlas: the same objects each time."""
+    assert opened.images is opened.images
+    assert opened.atlas("drawn") is opened.atlas("drawn")
+
+
+def gray_levels(film: Image.Image, frame: int) -> tuple[int, int, int]:
+    """How many of the pixels of the pictures, 128 high, are black, mid-gray and white."""
+    film.seek(frame)
+    rows = np.asarray(film.convert("L"))[:128]
+    return tuple(int((abs(rows.astype(int) - level) < 20).sum()) for level in (0, 128, 255))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
-def test_a_film_flickers_before_and_after(opened, kind):
-    """Two frames at 600 ms, of one size."""
-    with Image.open(io.BytesIO(opened.animation(0, {0: 1.0}, kind, "brighter"))) as film:
+@pytest.mark.parametrize(
+    ("how", "black", "gray"),
+    [
+        ({}, 12288, 0),
+        ({"view": "flicker"}, 12288, 0),
+        ({"view": "split", "edge": 0.25}, 14336, 0),
+        ({"view": "difference"}, 0, 12288),
+    ],
+    ids=lambda how: str(how),
+)
+def test_a_film_shows_what_the_page_shows(kind, how, black, gray):
+    """Two frames at 600 ms: the reconstruction and what is seen of it, the photo beside both.
+
+    Image and photo are black; one of four quarters of 64 x 64 becomes white.
+    """
+    data = session(photos=True).animation(0, {0: 1.0}, kind, name="brighter", **how)
+    with Image.open(io.BytesIO(data)) as film:
         assert (film.format, film.n_frames) == (kind, 2)
-        film.seek(1)
-        film.load()
+        assert gray_levels(film, 0)[:2] == pytest.approx((2 * 128**2, 0), rel=0.02, abs=99)
+        assert gray_levels(film, 1)[:2] == pytest.approx((128**2 + black, gray), rel=0.02, abs=99)
         assert film.info["duration"] == 600
+
+
+def test_a_film_without_photos_and_of_an_upload(opened):
+    """A run without photos has none beside; an uploaded image has its own."""
+    with Image.open(io.BytesIO(opened.animation(0, {}, "GIF"))) as film:
+        assert gray_levels(film, 1)[0] == pytest.approx(128**2, rel=0.02)
+    pixels = opened.decode(encoded(Image.new("RGB", (32, 32), "black")))
+    number = opened.upload(pixels)["image"]
+    with Image.open(io.BytesIO(opened.animation(number, {}, "GIF"))) as film:
+        assert gray_levels(film, 1)[0] == pytest.approx(2 * 128**2, rel=0.02)
 
 
 def test_an_attribute_of_one_run_may_be_unused_by_another(opened):
@@ -169,3 +245,5 @@ def test_open_takes_photos_where_they_are_given(tmp_path, monkeypatch):
     assert photos.names == ["x.png", "y.png"]
     assert photos.styles.tolist() == [[1.0] * 4, [-1.0] * 4]
     assert isinstance(photos.model.classifier, Classifier)
+    layers = [part for part in opened.model.modules() if isinstance(part, ModulatedConv)]
+    assert all(layer.settled is not None for layer in layers)

@@ -14,13 +14,23 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from attacks import BAD, PATHS, POSTS, STRANGERS, malformed, valid
-from hypothesis import given
+from attacks import (
+    BAD,
+    PATHS,
+    POSTS,
+    STRANGERS,
+    broken,
+    fitting,
+    malformed,
+    schemas,
+    valid,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from viewing import contents, encoded, run_of, served, session
 
-from stylex.door import IMAGE_BYTES, JSON_BYTES, Door
+from stylex.door import IMAGE_BYTES, JSON_BYTES, LOOPBACK, Door
 from stylex.notes import read_notes
 from stylex.session import Session
 from stylex.viewer import create_app, listening, open_sessions, view
@@ -271,31 +281,54 @@ def test_a_thousand_malformed_bodies_do_nothing(api, folder):
         assert 400 <= answer.status_code < 500, (what, body[:200], answer.status_code)
         refused(answer)
     assert contents(folder) == before
-    for what in POSTS[:-1]:
-        assert api.post(f"/api/runs/0/{what}", json=valid(what)).is_success
+    assert api.get("/").is_success
 
 
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
+@pytest.fixture(scope="module")
+def schema(folder):
+    """What the API says of itself; it is not served."""
+    return create_app([folder], [session()]).openapi()
 
 
+def sent(api, path: str, body) -> httpx.Response:
+    """The answer to a body as JSON, which may hold what `httpx` would refuse to write."""
+    headers = {"content-type": "application/json"}
+    return api.post(path.format(run=0), content=json.dumps(body).encode(), headers=headers)
+
+
+@settings(max_examples=150)
 @given(st.sampled_from(POSTS), st.data())
-def test_no_body_of_the_schema_breaks_the_server(api, folder, what, data):
-    """Bodies drawn from the schema's own keys: an answer or a 4xx, never a 5xx."""
-    keys = list(valid(what))
-    body = {key: data.draw(ANYTHING | st.just(valid(what)[key])) for key in keys}
+def test_what_the_schema_refuses_is_refused(api, folder, schema, what, data):
+    """Another type, out of bounds, one key too few or too many, anywhere in a body."""
+    path = f"/api/runs/{{run}}/{what}"
+    body = data.draw(broken(schemas(schema)[path], schema))
+    refused(sent(api, path, body), 422)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(POSTS), st.data())
+def test_what_the_schema_takes_is_answered(api, schema, what, data):
+    """Or it names an image, a class or a coordinate that is not there."""
+    path = f"/api/runs/{{run}}/{what}"
+    body = data.draw(fitting(schemas(schema)[path], schema))
     if what == "notes":
-        body["coordinate"] = 3  # none of the attributes: nothing may be written here
-    answer = api.post(f"/api/runs/0/{what}", content=json.dumps(body).encode())
-    assert answer.status_code < 500
+        body["coordinate"] += 3  # none of the attributes: nothing may be written here
+    answer = sent(api, path, body)
+    assert answer.is_success or refused(answer, 404)
 
 
-def test_the_schema_names_every_path(folder):
+def test_right_bodies_are_taken(tmp_path):
+    """Every one, so that a refusal above says something."""
+    run = run_of(tmp_path / "run", session())
+    with served([run], [session()]) as address, httpx.Client(base_url=address) as client:
+        for what in POSTS:
+            assert sent(client, f"/api/runs/0/{what}", valid(what)).status_code == 200
+
+
+def test_the_schema_names_every_path(schema):
     """The attacks above know all of them."""
-    paths = create_app([folder], [session()]).openapi()["paths"]
+    paths = schema["paths"]
+    assert set(schemas(schema)) == {f"/api/runs/{{run}}/{what}" for what in POSTS}
     posts = {path for path, ways in paths.items() if "post" in ways}
     assert posts == {"/api/images", "/api/runs/{run}/against/{other}"} | {
         f"/api/runs/{{run}}/{what}" for what in POSTS
@@ -342,6 +375,39 @@ def test_bad_options_are_one_line(options, says):
     with pytest.raises((ValueError, FileNotFoundError), match=says) as caught:
         view(**options)
     assert "\n" not in str(caught.value)
+
+
+def started(monkeypatch, **options) -> tuple[Door, str]:
+    """The door that `view` opens, and the address at which it listens; nothing is served."""
+    seen = []
+    monkeypatch.setattr("stylex.viewer.open_sessions", lambda *_, **__: ([session()], ""))
+    monkeypatch.setattr(
+        "uvicorn.Server.run",
+        lambda self, sockets: seen.append((self.config.app, sockets[0].getsockname()[0])),
+    )
+    view(port=0, **options)
+    return seen[0]
+
+
+def test_by_itself_it_listens_on_this_machine_only(folder, monkeypatch, capsys):
+    """No token is needed, and no other name is answered to."""
+    door, where = started(monkeypatch, run=(str(folder),))
+    assert (where, door.hosts, door.token) == ("127.0.0.1", LOOPBACK, "")
+    assert "token" not in capsys.readouterr().out
+
+
+def test_open_to_the_network_it_prints_one_token(folder, monkeypatch, capsys):
+    """A new one each time, long enough, printed once, and it is the one that the door asks for."""
+    tokens = []
+    for _ in range(2):
+        door, where = started(monkeypatch, run=(str(folder),), host="0.0.0.0")
+        assert (where, door.hosts) == ("0.0.0.0", None)
+        assert len(door.token) >= 32
+        printed = capsys.readouterr().out
+        assert printed.count(door.token) == printed.count("token") == 1
+        assert printed.rstrip().endswith(f"/?token={door.token}")
+        tokens.append(door.token)
+    assert tokens[0] != tokens[1]
 
 
 def test_runs_of_other_images_want_the_same_data(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -18,24 +18,45 @@ from stylex.session import Session
 from stylex.viewer import create_app, listening
 
 WEIGHTS = [[-0.9, 0.9], [-0.45, 0.45], [0.0, 0.0], [0.0, 0.0]]  # of two quarters
+NAMES = ("a.png", "b.png", "c.png")
+GATE = {"name": "survives blur", "passed": False, "says": "a blur leaves <b>4 %</b> of its effect"}
 
 
-def session(*, photos: bool = False, quarter: int = 0) -> Session:
-    """A model in closed form whose classifier looks at one quarter, or weighs two of them."""
-    classifier = seeing(quarter) if quarter else weighing(WEIGHTS, [0.0, 0.0])
+def session(
+    *,
+    photos: bool | Sequence[float] = False,
+    quarter: int = 0,
+    names: Sequence[str] = NAMES,
+    classes: Sequence[str] = ("no", "yes"),
+) -> Session:
+    """A model in closed form whose classifier looks at one quarter, or weighs two of them.
+
+    Args:
+        photos: whether there are any; numbers say how much fainter each is than its reconstruction.
+        quarter: the one that is looked at.
+        names: of the photos.
+        classes: of the classifier that weighs.
+    """
+    classifier = seeing(quarter) if quarter else weighing(WEIGHTS, [0.0, 0.0], classes)
     model = Plain(classifier)
     found = searched(model, ROWS, count=3, threshold=2.5)
     if not photos:
         return Session(model, found)
-    images = flat(*ROWS)
-    return Session(
-        model, found, names=["a.png", "b.png", "c.png"], styles=torch.tensor(ROWS), photos=images
-    )
+    faint = torch.tensor([1.0] * len(ROWS) if photos is True else photos)
+    images = flat(*ROWS) * faint[:, None, None, None]
+    return Session(model, found, names=names, styles=torch.tensor(ROWS), photos=images)
 
 
-def run_of(path: Path, opened: Session) -> Path:
+def gated(opened: Session) -> dict:
+    """Metrics in which the strongest attribute has one gate, which is shut."""
+    first = opened.found.towards(1)[0]
+    same = {key: getattr(first, key) for key in ("target", "coordinate", "direction")}
+    return {"attributes": [same | {"trusted": False, "artefact": True, "gates": [GATE]}]}
+
+
+def run_of(path: Path, opened: Session, **metrics) -> Path:
     """A run directory with the search of a session, drawn."""
-    begun(path, opened.model)
+    begun(path, opened.model, **metrics)
     opened.found.save(path)
     names = [f"search {i}.png" for i in range(len(opened.found.styles))]
     with mock.patch.object(showing, "LEAST_EXAMPLES", 1):  # there are three images in all

@@ -39,6 +39,7 @@ def described(run: Run, metrics: Json) -> dict[str, Any]:
         kept = ("id", "rank", "target", "direction", "effect", "share", "layer", "resolution")
         way = {key: one[key] for key in (*kept, "standing")}
         way["gates"] = trial(metrics, one).get("gates") or []
+        way["effects"] = one.get("effects") or []
         knob["ways"].append(way)
     for knob in knobs.values():  # of a move found for several classes the one it moves most
         best = sorted(knob["ways"], key=lambda way: way["effect"])

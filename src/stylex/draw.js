@@ -25,6 +25,11 @@ function paint(canvas, pixels) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
+function decision(classes, probabilities) {
+  const k = largest(probabilities);
+  return `${classes[k]} ${percent(probabilities[k])}`;
+}
+
 // Gray where nothing changes, as the maps of the report: full at a change of half the range.
 function difference(before, after) {
   const map = new ImageData(before.width, before.height);
@@ -105,15 +110,13 @@ function histogram(values, says) {
 function strip(pictures, side = 256) {
   const gap = 12, canvas = make("canvas");
   canvas.width = pictures.length * (side + gap) - gap;
-  canvas.height = side + 44;
+  canvas.height = side + 44; // room for two lines
   const pen = canvas.getContext("2d");
   pen.fillStyle = "#ffffff";
   pen.fillRect(0, 0, canvas.width, canvas.height);
   pen.imageSmoothingEnabled = false;
-  pictures.forEach(({ pixels, lines }, i) => {
-    const small = make("canvas");
-    paint(small, pixels);
-    pen.drawImage(small, i * (side + gap), 0, side, side);
+  pictures.forEach(({ canvas: shown, lines }, i) => {
+    pen.drawImage(shown, i * (side + gap), 0, side, side);
     pen.fillStyle = "#1d1f21";
     pen.font = "14px system-ui, sans-serif";
     lines.forEach((line, n) => pen.fillText(line, i * (side + gap), side + 18 + 18 * n, side));

@@ -89,6 +89,7 @@ class ModulatedConv(nn.Module):
         self.weight = nn.Parameter(start * torch.randn(outputs, inputs, kernel, kernel))
         self.scale = 1 / math.sqrt(inputs * kernel * kernel)
         self.demodulate = demodulate
+        self.settled: Tensor | None = None  # the energies, once the weights are finished
 
     def forward(
         self, x: Float[Tensor, "n i h w"], style: Float[Tensor, "n i"], *, gain: float = 1.0
@@ -106,8 +107,17 @@ class ModulatedConv(nn.Module):
     def demodulation(self, style: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         """Factor that brings every output channel back to unit expected variance, in fp32."""
         with torch.autocast(style.device.type, enabled=False):
-            energy = (self.weight.float() * self.scale).square().sum((2, 3))  # [o, i]
+            energy = self.energy() if self.settled is None else self.settled
             return (style.float().square() @ energy.T + 1e-8).rsqrt()
+
+    def energy(self) -> Float[Tensor, "o i"]:
+        """Sum of squares of every kernel."""
+        return (self.weight.float() * self.scale).square().sum((2, 3))
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep the energies: nobody will train or move the weights any more."""
+        self.settled = self.energy()
 
 
 def upsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:

@@ -5,6 +5,7 @@ It knows nothing of runs. The HTML, CSS and JS files beside it are the page's fr
 
 import json
 import math
+import warnings
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -20,11 +21,12 @@ from PIL import Image
 
 PAGE = "page.html"
 STYLES = ("page.css", "bench.css")
-SCRIPTS = ("page.js", "source.js", "draw.js", "bench.js")
+SCRIPTS = ("page.js", "source.js", "draw.js", "desk.js", "bench.js")
 LIMIT_BYTES = 10_000_000
 ROOM_BYTES = 8_500_000  # of it for pictures, as base64; words take the place of what is beyond
 EXACT_BYTES = 100_000  # a picture beyond this is compressed with loss
 CELL_PIXELS = 128  # side at which the page shows a frame; larger ones are halved until they fit
+MOST_PIXELS, LONGEST = 40_000_000, 16_383  # of a picture taken; a WebP is no longer
 POINTS = 120  # of one curve
 
 Number = int | float  # JSON writes 1.0 as 1 where it likes
@@ -152,10 +154,15 @@ class Pictures:
 
 
 def _read(path: Path) -> Image.Image | None:
+    """A picture of a run, which may be a stranger's: a PNG as we write it, or none."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as image:
+                if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST:
+                    return None
+                return image.convert("RGB")
+    except Exception:  # Pillow's readers raise many kinds on a broken file
         return None
 
 
@@ -176,9 +183,9 @@ def films(sprite: Path, columns: int) -> list[Image.Image]:
     A sprite that is missing or cannot be read has no films.
     """
     image = _read(sprite)
-    if image is None:
+    if image is None or not 0 < columns <= image.width:
         return []
-    side = max(1, image.width // max(1, columns))
+    side = image.width // columns
     rows = [image.crop((0, y, side * columns, y + side)) for y in range(0, image.height, side)]
     return [row.reduce(max(1, side // CELL_PIXELS)) for row in rows]
 

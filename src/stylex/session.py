@@ -20,17 +20,19 @@ from torch import Tensor
 from stylex import pictures
 from stylex.attfind import Search
 from stylex.classifier import load_classifier
-from stylex.counterfactual import subset
+from stylex.counterfactual import joint, subset
 from stylex.data import read_images
 from stylex.looking import spread
 from stylex.metrics import l1
 from stylex.model import StylEx, in_batches
+from stylex.ops import ModulatedConv
 from stylex.photos import Bytes, open_image, to_bytes, to_unit
 from stylex.selection import CHANGED, stable
 from stylex.shapes import Images, Logits, Styles
-from stylex.stylespace import shift
+from stylex.stylespace import Attribute, shift
 
 Moves = Mapping[int, float]  # coordinate: strength; below 0 towards the low bound, above the high
+View = Literal["after", "split", "difference", "flicker"]
 UPLOADS = 32  # kept; the oldest is forgotten
 EXAMPLES = 8  # of each direction
 CURVE = [i / 8 for i in range(-8, 9)]  # strengths of a curve
@@ -64,10 +66,15 @@ class Session:
         self.names = list(names) or [f"search image {i + 1}" for i in range(len(self.styles))]
         self.coordinates = {attribute.coordinate for attribute in found.attributes}
         self.stable = stable(found.effects)
-        self._uploads: OrderedDict[int, Styles] = OrderedDict()
+        self._uploads: OrderedDict[int, tuple[Styles, Images]] = OrderedDict()
         self._numbers = itertools.count(len(self.styles))
         self.drawn, self.logits = self._in_batches(self.styles)
         self.seen = None if photos is None else in_batches(model.probabilities, photos)
+        self.images = self._described()
+        kinds = {"drawn": self.drawn, "photo": photos}
+        self.atlases = {
+            kind: _atlas(images) for kind, images in kinds.items() if images is not None
+        }
 
     @classmethod
     def open(
@@ -83,6 +90,9 @@ class Session:
         """
         given = load_classifier(classifier) if classifier else None
         model = StylEx.load(run, classifier=given, strange=True)
+        for layer in model.generator.synthesis.modules():
+            if isinstance(layer, ModulatedConv):
+                layer.settle()  # half the time of one image went into them
         found = Search.load(run)
         if data is None:
             return cls(model, found)
@@ -92,8 +102,7 @@ class Session:
         styles = in_batches(model.styles, photos)
         return cls(model, found, names=read.names, styles=styles, photos=photos)
 
-    @property
-    def images(self) -> list[dict[str, Any]]:
+    def _described(self) -> list[dict[str, Any]]:
         """Name, probabilities of photo and reconstruction, and L1 error of every image."""
         drawn = self.logits.softmax(1).tolist()
         photo = [None] * len(drawn) if self.seen is None else self.seen.tolist()
@@ -109,12 +118,9 @@ class Session:
         Raises:
             KeyError: the run was opened without photos.
         """
-        images = self.drawn if kind == "drawn" else self.photos
-        if images is None:
+        if kind not in self.atlases:
             raise KeyError("this run was opened without photos; add --data to the command")
-        blank = -len(images) % COLUMNS
-        full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
-        return _encoded(pictures.sprite(full.split(COLUMNS)), "WEBP", quality=85)
+        return self.atlases[kind]
 
     def decode(self, file: bytes) -> Bytes:
         """Somebody's image as the model takes it, `[1, c, h, w]`; asks no network.
@@ -132,7 +138,7 @@ class Session:
             styles, p = self.model.styles(photo), self.model.probabilities(photo)
         drawn, logits = self._draw(styles)
         number = next(self._numbers)
-        self._uploads[number] = styles
+        self._uploads[number] = styles, photo
         if len(self._uploads) > UPLOADS:
             self._uploads.popitem(last=False)
         return {
@@ -156,7 +162,9 @@ class Session:
         return {"strengths": CURVE, "probabilities": [_short(row) for row in p.tolist()]}
 
     def flip(self, image: int, moves: Moves, target: int, frozen: Collection[int]) -> Any:
-        """The smallest greedy set of attributes that decides for the target (method.md 5).
+        """The greedy set of attributes that decides for the target (method.md 5), and no more.
+
+        A step that later ones made superfluous is left out.
 
         Args:
             image: which one.
@@ -172,20 +180,36 @@ class Session:
         steps = subset(
             self._score, start, self.found.bounds, free, target=target, strength=strength
         )
-        first = int(self._score(start)[0].argmax())
-        ways = {s.attribute.coordinate: _way(s.attribute.direction, strength) for s in steps}
+        flipped = bool(steps and steps[-1].flipped)
+        used = [step.attribute for step in steps]
+        used = self._needed(start, used, target) if flipped else used
+        ways = {a.coordinate: _way(a.direction, strength) for a in used}
+        logits = [self._with(start, used[:count]) for count in range(len(used) + 1)]
         return {
             "moves": held | ways,
             "steps": [
                 {
-                    "coordinate": s.attribute.coordinate,
-                    "strength": ways[s.attribute.coordinate],
-                    "probability": round(s.probability, 4),
+                    "coordinate": a.coordinate,
+                    "strength": ways[a.coordinate],
+                    "probability": round(after.softmax(0)[target].item(), 4),
                 }
-                for s in steps
+                for a, after in zip(used, logits[1:], strict=True)
             ],
-            "flipped": first == target or bool(steps and steps[-1].flipped),
+            "flipped": flipped or int(logits[0].argmax()) == target,
         }
+
+    def _needed(self, start: Styles, used: list[Attribute], target: int) -> list[Attribute]:
+        """The attributes of a flip without those, first ones first, that it does not need."""
+        for one in used:
+            others = [a for a in used if a is not one]
+            if int(self._with(start, others).argmax()) == target:
+                return self._needed(start, others, target)
+        return used
+
+    def _with(self, start: Styles, used: Sequence[Attribute]) -> Float[Tensor, " k"]:
+        """Logits of one image with attributes on top of each other."""
+        bounds, strength = self.found.bounds, self.found.strength
+        return joint(self._score, start, bounds, used, strength=strength)[0]
 
     def examples(self, coordinate: int) -> dict[str, Any]:
         """What one coordinate does to the search images, both ways, and where it acts.
@@ -215,16 +239,41 @@ class Session:
             )
         return {"ways": ways, "where": _pixels(_heat(torch.cat(changes))) if changes else None}
 
-    def animation(self, image: int, moves: Moves, kind: Literal["GIF", "WEBP"], name: str) -> bytes:
-        """Before and after at 600 ms (method.md 4.4), captioned, as one file."""
-        styles = self._of(image)
+    def animation(
+        self,
+        image: int,
+        moves: Moves,
+        kind: Literal["GIF", "WEBP"],
+        *,
+        name: str = "",
+        view: View = "after",
+        edge: float = 0.5,
+    ) -> bytes:
+        """The reconstruction and what is shown in turn, at 600 ms (method.md 4.4), as one file.
+
+        Args:
+            image: which one; its photo stands beside, where there is one.
+            moves: strength by coordinate.
+            kind: of file.
+            name: a line of words below.
+            view: what is shown: the changed image, a split of both, or their difference.
+            edge: where a split lies, 0 to 1 from the left.
+        """
+        styles, photo = self._of(image), self._photo(image)
         drawn, logits = self._draw(torch.cat([styles, self._moved(styles, moves)]))
         p = logits.softmax(1)
         top = int((p[1] - p[0]).argmax())
         says = [f"{self.model.classes[top]} {share:.0%}" for share in p[:, top].tolist()]
+        left, beside = [], []
+        if photo is not None:
+            with torch.inference_mode():
+                seen = self.model.probabilities(photo)[0, top].item()
+            left, beside = [photo], [f"photo\n{self.model.classes[top]} {seen:.0%}"]
+        shown = (drawn[:1], _seen(drawn, view, edge))
+        words = (f"redrawn\n{says[0]}", f"{name or 'changed'}\n{says[1]}")
         frames = [
-            pictures.captioned(drawn[i : i + 1], [f"{name}\n{says[i]}" if name else says[i]])
-            for i in (0, 1)
+            pictures.captioned(torch.cat([*left, one]), [*beside, said])
+            for one, said in zip(shown, words, strict=True)
         ]
         width = max(frame.width for frame in frames)
         first, second = (pictures.centred(frame, width) for frame in frames)
@@ -266,7 +315,12 @@ class Session:
         if image not in self._uploads:
             raise KeyError(f"there is no image {image} any more; add it again")
         self._uploads.move_to_end(image)
-        return self._uploads[image]
+        return self._uploads[image][0]
+
+    def _photo(self, image: int) -> Images | None:
+        if image in self._uploads:
+            return self._uploads[image][1]
+        return None if self.photos is None else self.photos[image : image + 1]
 
     def _moved(self, styles: Styles, moves: Moves) -> Styles:
         self._check(moves)
@@ -312,6 +366,21 @@ def _heat(changes: Float[Tensor, "n h w"]) -> Float[Tensor, "1 h w"]:
     """Mean absolute change of each pixel, from black to white at its largest."""
     mean = changes.mean(0, keepdim=True)
     return 2 * mean / mean.max().clamp_min(1e-8) - 1
+
+
+def _seen(drawn: Float[Tensor, "2 c h w"], view: View, edge: float) -> Float[Tensor, "1 c h w"]:
+    """What the page shows of an image before and after a change."""
+    before, after = drawn.split(1)
+    if view == "difference":
+        return pictures.difference_map(before, after)
+    at = round(edge * after.shape[-1]) if view == "split" else 0
+    return torch.cat([before[..., :at], after[..., at:]], 3)
+
+
+def _atlas(images: Images) -> bytes:
+    blank = -len(images) % COLUMNS
+    full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
+    return _encoded(pictures.sprite(full.split(COLUMNS)), "WEBP", quality=85)
 
 
 def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:

@@ -24,6 +24,7 @@ from stylex.attfind import Search, class_index
 from stylex.classifier import Classifier
 from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
+from stylex.looking import spread
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.notes import UNSAID, Note, called, name_animations, name_steps, read_notes
@@ -36,6 +37,7 @@ from stylex.stylespace import Attribute, shift
 FRAMES = 9  # of a slider, from the image to the strength of the search
 EXAMPLES = 4
 LEAST_EXAMPLES, LEAST_RISE = 3, 0.1  # method.md 4.4
+EFFECTS = 200  # kept of an attribute, evenly among all: enough to draw how they lie
 
 
 @torch.no_grad()
@@ -67,9 +69,11 @@ def _example_films(
     rows = examples(found, attribute)
     enough = len(rows) >= LEAST_EXAMPLES
     effects = found.effects[stable(found.effects), attribute.coordinate, attribute.direction]
+    ordered = effects[:, attribute.target].sort().values[spread(len(effects), EFFECTS)]
     about = asdict(attribute) | {
         "strengths": strengths(found),
         "mean_effects": effects.mean(0).tolist(),
+        "effects": [round(effect, 3) for effect in ordered.tolist()],
         "enough": enough,
         "examples": [],
     }

@@ -37,8 +37,8 @@ async function live() {
     say: (run, coordinate, said) => json(run, "notes", { coordinate, ...said }),
     against: (run, other) => json(run, `against/${other}`, {}),
     csv: (run) => `/api/runs/${run}/notes.csv`,
-    film: async (run, image, moves, format, title) =>
-      (await post(run, "film", { image, knobs: knobs(moves), format, title })).blob(),
+    film: async (run, image, moves, how) =>
+      (await post(run, "film", { image, knobs: knobs(moves), ...how })).blob(),
     async upload(file) {
       const type = file.type.startsWith("image/") ? file.type : "image/unknown";
       const answer = await ask("/api/images", { method: "POST", headers: { "content-type": type }, body: file });
@@ -120,7 +120,12 @@ function offline(run) {
       }
       return { moves: {}, steps: [], flipped: false };
     },
-    examples: null, say: null, against: null, csv: null, film: null, upload: null,
+    // Which images they are stands on the cards; here is how the effects lie.
+    async examples(_run, coordinate) {
+      const { ways } = run.knobs.find((knob) => knob.coordinate === coordinate);
+      return { ways: ways.filter((way) => way.effects.length).map((way) => ({ ...way, examples: [] })), where: null };
+    },
+    say: null, against: null, csv: null, film: null, upload: null,
   };
 }
 

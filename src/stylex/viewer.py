@@ -82,10 +82,12 @@ class Flip(Edit):
 
 
 class Film(Edit):
-    """The format of an animation, and words to write below it."""
+    """The format of an animation, words to write below it, and how the change is shown."""
 
     format: Literal["GIF", "WEBP"]
     title: Annotated[str, Field(max_length=NAME_LETTERS)] = ""
+    view: Literal["after", "split", "difference", "flicker"] = "after"
+    edge: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5  # of a split
 
 
 class Coordinate(Asked):
@@ -227,8 +229,9 @@ async def examples(at: OneRun, asked: Coordinate) -> Response:
 
 @asks.post("/api/runs/{run}/film")
 async def film(at: OneRun, asked: Film) -> Response:
-    """Before and after as an animation."""
-    made = at.session.animation(asked.image, asked.moves, asked.format, asked.title)
+    """The reconstruction and what is shown, in turn, as an animation."""
+    how = {"name": asked.title, "view": asked.view, "edge": asked.edge}
+    made = at.session.animation(asked.image, asked.moves, asked.format, **how)
     return Response(made, media_type=f"image/{asked.format.lower()}")
 
 
