@@ -159,7 +159,7 @@ def test_the_curve_has_the_values_of_the_api(page, address):
 
 def test_the_photo_is_shown_with_its_own_probability(page):
     """In the gallery and beside its reconstruction, which is seen otherwise."""
-    assert plain(page.locator("#gallery [role=option]").nth(1)) == "photo yes 63 % redrawn yes 94 %"
+    assert plain(page.locator("#gallery [role=option]").nth(1)) == "yes 63 % → yes 94 %"
     chosen(page, 1)
     assert plain(page.locator("figure.photo figcaption").first) == "Photo: yes 63 %"
     assert plain(page.locator("figure.before figcaption").first) == "Reconstruction: yes 94 %"

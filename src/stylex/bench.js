@@ -40,10 +40,10 @@ function hang() {
   $("#gallery").replaceChildren(...sorted.map((image) => {
     const says = decision(classes, image.drawn), photo = image.photo && decision(classes, image.photo);
     const thumbs = [photo && image.photoThumb, image.thumb].filter(Boolean).map(thumbnail);
-    const lines = photo ? [`photo ${photo}`, `redrawn ${says}`] : [says];
+    const lines = photo ? [photo, `→ ${says}`] : [says];
+    const label = `${image.name}: ${photo ? `photo ${photo}, ` : ""}redrawn ${says}`;
     return make("div", {
-      role: "option", id: `image-${image.i}`, onclick: () => choose(image.i),
-      "aria-label": `${image.name}: ${photo ? `photo ${photo}, ` : ""}redrawn ${says}`,
+      role: "option", id: `image-${image.i}`, onclick: () => choose(image.i), "aria-label": label, title: label,
     }, ...thumbs, ...lines.map((line) => make("span", { class: "says" }, line)));
   }));
   mark();
