@@ -255,7 +255,7 @@ def difference(model: StylEx, row: Tensor, ends: Tensor, draw: torch.Generator) 
 
 @torch.no_grad()
 def own_rounding(model: StylEx, styles: Tensor) -> float:
-    """The floor of `difference`: what the plain way changes, in logits, when images come together."""
+    """The floor of `difference`: what the plain way changes, in logits, with images together."""
     alone = torch.cat([model.score(row) for row in styles.split(1)])
     return (model.score(styles) - alone).abs().max().item()
 
