@@ -1,5 +1,6 @@
 // A desk: one run with an image, its knobs and what they do.
 
+const PAUSE_MS = 250;
 const VIEWS = {
   after: "Changed", split: "Left before, right after", difference: "Difference: gray is no change", flicker: "Before and after",
 };
@@ -154,6 +155,7 @@ class Desk {
     this.levels();
     if (this.asking) { this.again = true; return; }
     this.asking = true;
+    clearTimeout(this.rest);
     try {
       do {
         this.again = false;
@@ -212,11 +214,11 @@ class Desk {
     if (!still.matches) this.timer = setInterval(swap, FLICKER_MS);
   }
 
-  // What takes longer: after a pause
+  // What takes longer, after a pause: a move that came meanwhile would have to wait for it
 
   later() {
     clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.settle(), 120);
+    this.rest = setTimeout(() => this.settle(), PAUSE_MS);
   }
 
   settle = safely(async () => {
@@ -227,6 +229,9 @@ class Desk {
     const name = `Probability of ${this.run.classes[target]} over the strength of “${this.nameOf(focus)}”`;
     const drawn = points.strengths.length ? curve(points, target, this.moves.get(focus) ?? 0, name) : "";
     this.$(".curve").replaceChildren(make("figcaption", {}, name), drawn);
+    const { examples } = this;
+    this.examples = null; // once for each attribute in hand
+    await examples?.();
   });
 
   async flip() {
@@ -251,12 +256,11 @@ class Desk {
     const parts = [make("h4", {}, this.nameOf(coordinate)), this.naming(coordinate), facts(knob, this.run)];
     const more = make("div", { class: "both-ways" });
     this.$(".detail").replaceChildren(...parts, more);
-    this.later();
-    clearTimeout(this.looking);
-    this.looking = setTimeout(safely(async () => {
+    this.examples = async () => {
       const found = await source.examples(this.number, coordinate);
       if (coordinate === this.focus) more.replaceChildren(...bothWays(found, this.run));
-    }), 300);
+    };
+    this.later();
   });
 
   naming(coordinate) {
