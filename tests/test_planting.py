@@ -227,14 +227,16 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
 
 
 @pytest.mark.slow
-def test_a_cell_of_a_minute_or_two(tmp_path: Path, monkeypatch) -> None:
+def test_a_cell_of_a_minute(tmp_path: Path, monkeypatch) -> None:
     """Full networks, readers and truth: what the classifier uses is measured, and a generator that
     is still a blur shows next to nothing of it: no factor is named that cannot be read, and no
     attribute passes falsely.
     """
+    monkeypatch.setattr(drawing, "COUNTS", {"train": 3000, "search": 150, "test": 200})
     monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 12_000)
-    monkeypatch.setattr(planting, "SEARCHED", 24)
-    table = planting.cell(str(tmp_path), scene="cells", seed=1, total_images=1_600)
+    monkeypatch.setattr(planting, "SEARCHED", 12)
+    monkeypatch.setattr(planting, "TESTED", 60)
+    table = planting.cell(str(tmp_path), scene="cells", seed=1, total_images=640)
     assert table["accuracy"] > 0.85
     assert set(table["used"]) >= set(table["deciding"])
     others = [g[0] for name, g in table["importance"].items() if name not in table["deciding"]]
