@@ -43,12 +43,14 @@ MOVE = """async () => {
   await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
   return [took, performance.now() - began];
 }"""
-# when every thumbnail has come and a frame with all of them was painted
+# when the pictures of all thumbnails have come and a frame with all of them was painted
 GALLERY = """(() => {
   const look = () => {
-    const all = [...document.querySelectorAll("#gallery img")];
-    const there = all.length && all.every(one => one.complete && one.naturalWidth);
-    if (there) requestAnimationFrame(() => setTimeout(() => window.hung = performance.now()));
+    const asked = performance.getEntriesByType("resource").filter(one => one.name.includes("/atlas/"));
+    const there = document.querySelectorAll("#gallery .thumb").length
+      && asked.length >= 2 && asked.every(one => one.responseEnd);
+    if (there) requestAnimationFrame(() => requestAnimationFrame(
+      () => setTimeout(() => window.hung = performance.now())));
     else requestAnimationFrame(look);
   };
   look();

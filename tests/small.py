@@ -9,7 +9,7 @@ from torch.nn import functional
 from stylex import attfind, runs
 from stylex.classifier import Classifier
 from stylex.draws import Draw
-from stylex.model import StylEx
+from stylex.model import Stages, StylEx
 from stylex.stylespace import Layout, bounds
 
 SIDE = 32
@@ -69,6 +69,10 @@ class Quarters(StylEx):
         """Four gray quarters."""
         gray = styles.view(-1, 1, 2, 2).clamp(-1, 1)
         return functional.interpolate(gray, size=(SIDE, SIDE)).expand(-1, 3, -1, -1)
+
+    def redraw(self, styles: Tensor, last: Stages | None) -> tuple[Tensor, Stages]:
+        """Nothing is kept."""
+        return self.synthesize(styles), last or (styles, [])
 
 
 def searched(model: Quarters, rows: list[list[float]], **options) -> attfind.Search:

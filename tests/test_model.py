@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stylex import runs
 from stylex.classifier import Classifier, remember
 from stylex.model import StylEx, in_batches
+from stylex.networks import Synthesis
 from stylex.runs import Run
 from stylex.smallnet import SmallNet
 from stylex.stylespace import shift
@@ -93,6 +94,29 @@ def test_noise_is_fixed_while_explaining():
     assert torch.equal(model.synthesize(styles), first)
     torch.testing.assert_close(model.synthesize(styles[1:]), first[1:], rtol=0, atol=1e-5)
     assert (model.generator.synthesis(styles, draws()) - first).abs().mean() > 1e-3
+
+
+def test_an_image_drawn_again_is_the_same_and_cheaper(monkeypatch):
+    """Whatever moved since, to and fro, another image too: only layers from the move on are drawn."""
+    model = tiny(small_classifier())
+    styles, layer_of = model.styles(images()), model.generator.layer_of
+    layers, last, drawn = len(model.generator.synthesis.convs), None, []
+    draw = Synthesis.draw
+    monkeypatch.setattr(
+        Synthesis, "draw", lambda self, layer, *given: drawn.append(layer) or draw(self, layer, *given)
+    )
+    random, now = torch.Generator().manual_seed(0), styles[:1]
+    for _ in range(12):
+        before, place = now, int(torch.randint(len(layer_of), (), generator=random))
+        now = now.clone()
+        now[0, place] += 1.5
+        for one, first in ((before, None), (now, int(layer_of[place])), (now, layers)):
+            drawn.clear()
+            image, last = model.redraw(one, last)
+            assert first is None or drawn == list(range(first, layers))
+            assert torch.equal(image, model.synthesize(one))
+    other, last = model.redraw(styles[1:2], last)
+    assert torch.equal(other, model.synthesize(styles[1:2]))
 
 
 def test_images_are_clamped():

@@ -1,5 +1,6 @@
 """One opened run, in closed form: grays of four quarters, two of which are weighed."""
 
+import asyncio
 import base64
 import io
 import math
@@ -49,9 +50,31 @@ def test_several_knobs_move_together(opened):
 
 def test_a_curve_is_the_edit_at_every_strength(opened):
     """Other knobs stay as they are."""
-    drawn = opened.curve(2, {1: 0.5}, 0)
+    drawn = asyncio.run(opened.curve(2, {1: 0.5}, 0))
     for strength, shares in list(zip(drawn["strengths"], drawn["probabilities"], strict=True))[::4]:
         assert shares == opened.edit(2, {1: 0.5, 0: strength})["probabilities"]
+
+
+def test_a_move_does_not_wait_for_a_curve_or_for_examples():
+    """Both are drawn a few images at a time, and examples but once."""
+    opened, done = session(), []
+
+    async def ask(question: str, *given) -> None:
+        await getattr(opened, question)(*given)
+        done.append(question)
+
+    async def move() -> None:
+        await asyncio.sleep(0)
+        done.append(opened.edit(0, {0: 0.5})["probabilities"])
+
+    async def at_once(*asked) -> None:
+        await asyncio.gather(ask(*asked), move())
+
+    alone = opened.edit(0, {0: 0.5})["probabilities"]
+    asyncio.run(at_once("curve", 0, {}, 0))
+    asyncio.run(at_once("examples", 0))
+    asyncio.run(at_once("examples", 0))
+    assert done == [alone, "curve", alone, "examples", "examples", alone]
 
 
 def test_a_flip_takes_as_few_attributes_as_it_needs(opened):
@@ -113,7 +136,7 @@ def test_what_is_frozen_stays_where_it_is(opened):
 
 def test_examples_go_both_ways_strongest_first(opened):
     """Effects are those of the search, and the map is white where the attribute acts."""
-    answer = opened.examples(0)
+    answer = asyncio.run(opened.examples(0))
     low, high = answer["ways"]
     assert (low["target"], high["target"]) == (0, 1)
     effects = [example["effect"] for example in high["examples"]]

@@ -105,13 +105,13 @@ def test_moves_curves_flips_and_films(api):
         return api.post(f"/api/runs/0/{what}", json=body | more)
 
     assert ask("edit").json() == opened.edit(0, {0: 0.5})
-    assert ask("curve", coordinate=1).json() == opened.curve(0, {0: 0.5}, 1)
+    assert ask("curve", coordinate=1).json() == asyncio.run(opened.curve(0, {0: 0.5}, 1))
     flipped = opened.flip(0, {0: 0.5}, 1, [0])
     answer = ask("flip", target=1, frozen=[0]).json()
     assert answer == flipped | {"moves": {str(j): x for j, x in flipped["moves"].items()}}
     assert ask("film", format="GIF", title="x").content[:6] == b"GIF89a"
     assert ask("film", format="WEBP").content[8:12] == b"WEBP"
-    assert api.post("/api/runs/0/examples", json={"coordinate": 0}).json() == opened.examples(0)
+    assert api.post("/api/runs/0/examples", json={"coordinate": 0}).json() == asyncio.run(opened.examples(0))
     assert len(api.post("/api/runs/0/against/1").json()) == len(opened.found.attributes)
 
 

@@ -88,9 +88,9 @@ class Desk {
     this.image = image;
     this.release();
     for (const [coordinate, { slider }] of this.rows) {
-      const [low, high] = source.range(this.number, image, coordinate);
-      Object.assign(slider, { min: low, max: high });
-      if (low === high) this.moves.delete(coordinate);
+      const [min, max, step] = source.range(this.number, image, coordinate), x = this.moves.get(coordinate);
+      Object.assign(slider, { min, max, step });
+      if (x < min || x > max) this.moves.delete(coordinate);
     }
     this.hold();
     const before = await source.edit(this.number, image, new Map());
@@ -125,8 +125,8 @@ class Desk {
   turn(coordinate, strength) {
     if (!source.together) this.moves.clear();
     if (strength) this.moves.set(coordinate, strength); else this.moves.delete(coordinate);
-    this.ask(performance.now()); // first: the rest is done while the model draws
-    if (this.focus !== coordinate) this.study(coordinate);
+    this.ask(performance.now());
+    this.focus = coordinate;
     this.$(".flip-says").textContent = "";
   }
 
@@ -144,8 +144,9 @@ class Desk {
   }
 
   hold() {
+    const only = !source.together && [...this.moves.keys()].some((j) => this.frozen.has(j)); // one at a time
     for (const [coordinate, { slider }] of this.rows) {
-      slider.disabled = slider.min === slider.max || this.frozen.has(coordinate);
+      slider.disabled = only || slider.min === slider.max || this.frozen.has(coordinate);
     }
   }
 
@@ -176,9 +177,10 @@ class Desk {
     const says = p === null ? "" : `, ${this.run.classes[this.target]} ${percent(p)}`;
     for (const [coordinate, { slider, value }] of this.rows) {
       const strength = this.moves.get(coordinate) ?? 0;
-      slider.value = strength;
-      value.textContent = strength ? strength.toFixed(2).replace("-", "\u2212") : "0";
-      slider.setAttribute("aria-valuetext", `strength ${value.textContent}${says}`);
+      const text = strength ? strength.toFixed(2).replace("-", "\u2212") : "0";
+      if (Number(slider.value) !== strength) slider.value = strength; // what is touched is painted again
+      if (value.textContent !== text) value.textContent = text;
+      slider.setAttribute("aria-valuetext", `strength ${text}${says}`);
     }
   }
 
@@ -218,11 +220,12 @@ class Desk {
 
   later() {
     clearTimeout(this.rest);
-    this.rest = setTimeout(() => this.settle(), PAUSE_MS);
+    if (!this.asking) this.rest = setTimeout(() => this.settle(), PAUSE_MS); // else the move's end does
   }
 
   settle = safely(async () => {
     if (this.focus === null) return;
+    if (this.studied !== this.focus) this.describe();
     const { target, image, focus } = this;
     const points = await source.curve(this.number, image, this.moves, focus);
     if (image !== this.image || focus !== this.focus) return;
@@ -230,6 +233,7 @@ class Desk {
     const drawn = points.strengths.length ? curve(points, target, this.moves.get(focus) ?? 0, name) : "";
     this.$(".curve").replaceChildren(make("figcaption", {}, name), drawn);
     const { examples } = this;
+    if (this.asking) return; // after the next pause
     this.examples = null; // once for each attribute in hand
     await examples?.();
   });
@@ -242,15 +246,21 @@ class Desk {
     const steps = answer.steps.map((s) => `${this.nameOf(s.coordinate)} (${percent(s.probability)})`);
     const count = `${steps.length} attribute${steps.length === 1 ? "" : "s"}`;
     this.$(".flip-says").textContent = !answer.flipped
-      ? `It cannot be flipped to ${name} with ${this.frozen.size ? "what is not frozen" : "these attributes"}${steps.length ? `; nearest: ${steps.join(", ")}` : ""}.`
+      ? `It cannot be flipped to ${name} with ${this.frozen.size ? "what is not frozen" : "these attributes"}${source.together ? "" : ", one at a time"}${steps.length ? `; nearest: ${steps.join(", ")}` : ""}.`
       : steps.length ? `Decided as ${name} with ${count}: ${steps.join(", ")}.` : `It is decided as ${name} already.`;
     await this.ask(performance.now());
   }
 
   // One attribute in detail
 
-  study = safely(async (coordinate) => {
+  study(coordinate) {
     this.focus = coordinate;
+    this.describe();
+    this.later();
+  }
+
+  describe() {
+    const coordinate = this.studied = this.focus;
     this.label();
     const { knob } = this.rows.get(coordinate);
     const parts = [make("h4", {}, this.nameOf(coordinate)), this.naming(coordinate), facts(knob, this.run)];
@@ -258,10 +268,9 @@ class Desk {
     this.$(".detail").replaceChildren(...parts, more);
     this.examples = async () => {
       const found = await source.examples(this.number, coordinate);
-      if (coordinate === this.focus) more.replaceChildren(...bothWays(found, this.run));
+      if (coordinate === this.studied) more.replaceChildren(...bothWays(found, this.run));
     };
-    this.later();
-  });
+  }
 
   naming(coordinate) {
     const note = this.run.notes[coordinate] ?? { name: "", note: "", mark: "" };

@@ -4,15 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stylex.classifier import Classifier, recall
-from stylex.networks import Discriminator, Encoder, Generator
+from stylex.networks import Discriminator, Drawing, Encoder, Generator
 from stylex.runs import Run, read_json, replacing
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 from stylex.stylespace import Layout
+
+Stages = tuple[Styles, list[Drawing]]  # of one image: its styles and the state before each layer
 
 
 class StylEx(nn.Module):
@@ -82,6 +85,26 @@ class StylEx(nn.Module):
     def synthesize(self, styles: Styles) -> Images:
         """Images with fixed noise (trap 10), clamped to [-1, 1] (method.md 2)."""
         return self.generator.synthesis(styles).clamp(-1, 1)
+
+    def redraw(
+        self, styles: Float[Tensor, "1 s"], last: Stages | None
+    ) -> tuple[Float[Tensor, "1 c h w"], Stages]:
+        """One image again; what lies before the first layer that changed stays as it was.
+
+        Args:
+            styles: of the image.
+            last: what the call before returned.
+
+        Returns:
+            The image, as `synthesize` draws it, and what the next call needs.
+        """
+        synthesis = self.generator.synthesis
+        before, known = last or (torch.full_like(styles, torch.nan), [synthesis.start(1)])
+        changed = self.generator.layer_of[(styles != before)[0]]
+        stages = known[: int(changed.min()) + 1] if len(changed) else [*known]
+        for layer in range(len(stages) - 1, len(synthesis.convs)):
+            stages.append(synthesis.draw(layer, stages[-1], styles))
+        return synthesis.finish(stages[-1]).clamp(-1, 1), (styles, stages)
 
     def reconstruct(self, images: Images) -> Images:
         """G([E(x) ; p])."""

@@ -4,8 +4,10 @@ import io
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from stylex.runs import replacing
 from stylex.shapes import Images
 
 FLICKER_MS = 600  # method.md 4.4
+
+View = Literal["after", "split", "difference", "flicker"]  # of the page
 
 
 def to_picture(image: Tensor, *, scale: int = 1) -> Image.Image:
@@ -102,3 +106,38 @@ def animate(frames: Sequence[Image.Image], path: Path, *, milliseconds: int = FL
             loop=0,
             lossless=True,  # read by WebP alone
         )
+
+
+def heat(changes: Float[Tensor, "n h w"]) -> Float[Tensor, "1 h w"]:
+    """Mean absolute change of each pixel, from black to white at its largest."""
+    mean = changes.mean(0, keepdim=True)
+    return 2 * mean / mean.max().clamp_min(1e-8) - 1
+
+
+def seen(drawn: Float[Tensor, "2 c h w"], view: View, edge: float) -> Float[Tensor, "1 c h w"]:
+    """What the page shows of an image before and after a change.
+
+    Args:
+        drawn: both.
+        view: the changed one, a split of both, or their difference.
+        edge: where a split lies, 0 to 1 from the left.
+    """
+    before, after = drawn.split(1)
+    if view == "difference":
+        return difference_map(before, after)
+    at = round(edge * after.shape[-1]) if view == "split" else 0
+    return torch.cat([before[..., :at], after[..., at:]], 3)
+
+
+def atlas(images: Images, columns: int) -> bytes:
+    """Many images as one WebP, in rows."""
+    blank = -len(images) % columns
+    full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
+    return encoded(sprite(full.split(columns)), "WEBP", quality=85)
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture as a file in memory."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()

@@ -1,11 +1,11 @@
 """One opened run as the viewer asks it: images, edits, curves, flips, examples.
 
-An image is encoded once and its styles are kept; after that a question costs one synthesis. Ask
-from one thread: nothing here is locked.
+An image is encoded once and its styles are kept; after that a question costs one synthesis, and a
+knob moved further only its layer and those behind. Ask from one thread: nothing here is locked.
 """
 
+import asyncio
 import base64
-import io
 import itertools
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from stylex import pictures
@@ -24,7 +23,7 @@ from stylex.counterfactual import joint, subset
 from stylex.data import read_images
 from stylex.looking import spread
 from stylex.metrics import l1
-from stylex.model import StylEx, in_batches
+from stylex.model import Stages, StylEx, in_batches
 from stylex.ops import ModulatedConv
 from stylex.photos import Bytes, open_image, to_bytes, to_unit
 from stylex.selection import CHANGED, stable
@@ -32,12 +31,12 @@ from stylex.shapes import Images, Logits, Styles
 from stylex.stylespace import Attribute, shift
 
 Moves = Mapping[int, float]  # coordinate: strength; below 0 towards the low bound, above the high
-View = Literal["after", "split", "difference", "flicker"]
 UPLOADS = 32  # kept; the oldest is forgotten
 EXAMPLES = 8  # of each direction
 CURVE = [i / 8 for i in range(-8, 9)]  # strengths of a curve
 COLUMNS = 20  # of an atlas
 COMPARED = 16  # images on which two runs are compared
+AT_ONCE = 3  # images drawn before whoever waits for one gets it
 
 
 class Session:
@@ -68,12 +67,14 @@ class Session:
         self.stable = stable(found.effects)
         self._uploads: OrderedDict[int, tuple[Styles, Images]] = OrderedDict()
         self._numbers = itertools.count(len(self.styles))
+        self._examples: dict[int, dict[str, Any]] = {}  # of each coordinate asked for
+        self._stages: Stages | None = None  # of the image drawn last
         self.drawn, self.logits = self._in_batches(self.styles)
         self.seen = None if photos is None else in_batches(model.probabilities, photos)
         self.images = self._described()
         kinds = {"drawn": self.drawn, "photo": photos}
         self.atlases = {
-            kind: _atlas(images) for kind, images in kinds.items() if images is not None
+            kind: pictures.atlas(images, COLUMNS) for kind, images in kinds.items() if images is not None
         }
 
     @classmethod
@@ -154,11 +155,11 @@ class Session:
         drawn, logits = self._draw(self._moved(self._of(image), moves))
         return {"pixels": _pixels(drawn[0]), "probabilities": _short(logits[0].softmax(0).tolist())}
 
-    def curve(self, image: int, moves: Moves, coordinate: int) -> dict[str, Any]:
+    async def curve(self, image: int, moves: Moves, coordinate: int) -> dict[str, Any]:
         """Probabilities while one coordinate goes from its low to its high bound."""
         styles = self._of(image)
         ways = [self._moved(styles, {**moves, coordinate: x}) for x in CURVE]
-        p = self._draw(torch.cat(ways))[1].softmax(1)
+        p = (await self._draw_all(torch.cat(ways)))[1].softmax(1)
         return {"strengths": CURVE, "probabilities": [_short(row) for row in p.tolist()]}
 
     def flip(self, image: int, moves: Moves, target: int, frozen: Collection[int]) -> Any:
@@ -211,11 +212,16 @@ class Session:
         bounds, strength = self.found.bounds, self.found.strength
         return joint(self._score, start, bounds, used, strength=strength)[0]
 
-    def examples(self, coordinate: int) -> dict[str, Any]:
+    async def examples(self, coordinate: int) -> dict[str, Any]:
         """What one coordinate does to the search images, both ways, and where it acts.
 
         Effects are those of the search, in logits of the class that the direction raises most.
         """
+        if coordinate not in self._examples:
+            self._examples[coordinate] = await self._both_ways(coordinate)
+        return self._examples[coordinate]
+
+    async def _both_ways(self, coordinate: int) -> dict[str, Any]:
         rows, ways, changes = self.stable.nonzero().flatten(), [], []
         for direction in (0, 1) if len(rows) else ():
             effects = self.found.effects[rows, coordinate, direction]
@@ -223,7 +229,7 @@ class Session:
             order = effects[:, target].argsort(descending=True, stable=True)[:EXAMPLES]
             styles = self.found.styles[rows[order]]
             to = self._moved(styles, {coordinate: _way(direction, self.found.strength)})
-            before, after = self._draw(styles)[0], self._draw(to)[0]
+            before, after = (await self._draw_all(torch.cat([styles, to])))[0].chunk(2)
             changes.append((after - before).abs().mean(1))
             shown = zip(before, after, effects[order, target].tolist(), strict=True)
             ways.append(
@@ -237,7 +243,7 @@ class Session:
                     ],
                 }
             )
-        return {"ways": ways, "where": _pixels(_heat(torch.cat(changes))) if changes else None}
+        return {"ways": ways, "where": _pixels(pictures.heat(torch.cat(changes))) if changes else None}
 
     def animation(
         self,
@@ -246,7 +252,7 @@ class Session:
         kind: Literal["GIF", "WEBP"],
         *,
         name: str = "",
-        view: View = "after",
+        view: pictures.View = "after",
         edge: float = 0.5,
     ) -> bytes:
         """The reconstruction and what is shown in turn, at 600 ms (method.md 4.4), as one file.
@@ -269,7 +275,7 @@ class Session:
             with torch.inference_mode():
                 seen = self.model.probabilities(photo)[0, top].item()
             left, beside = [photo], [f"photo\n{self.model.classes[top]} {seen:.0%}"]
-        shown = (drawn[:1], _seen(drawn, view, edge))
+        shown = (drawn[:1], pictures.seen(drawn, view, edge))
         words = (f"redrawn\n{says[0]}", f"{name or 'changed'}\n{says[1]}")
         frames = [
             pictures.captioned(torch.cat([*left, one]), [*beside, said])
@@ -278,7 +284,7 @@ class Session:
         width = max(frame.width for frame in frames)
         first, second = (pictures.centred(frame, width) for frame in frames)
         more = {"append_images": [second], "duration": pictures.FLICKER_MS, "loop": 0}
-        return _encoded(first, kind, save_all=True, **more)
+        return pictures.encoded(first, kind, save_all=True, **more)
 
     def against(self, other: "Session") -> list[dict[str, Any]]:
         """How far each attribute of this run moves this classifier and another one.
@@ -335,16 +341,30 @@ class Session:
 
     def _draw(self, styles: Styles) -> tuple[Images, Logits]:
         with torch.inference_mode():
-            drawn = self.model.synthesize(styles)
+            if len(styles) == 1:
+                drawn, self._stages = self.model.redraw(styles, self._stages)
+            else:
+                drawn = self.model.synthesize(styles)
             return drawn, self.model.classifier(drawn)
 
     def _score(self, styles: Styles) -> Logits:
         return self._draw(styles)[1]
 
+    async def _draw_all(self, styles: Styles) -> tuple[Images, Logits]:
+        """Many images, a few at a time: whoever moves a knob meanwhile is answered in between."""
+        parts = []
+        for part in styles.split(AT_ONCE):
+            parts.append(self._draw(part))
+            await asyncio.sleep(0.001)  # less lets in nobody whose request has yet to be read
+        return _joined(parts)
+
     def _in_batches(self, styles: Styles) -> tuple[Images, Logits]:
-        parts = [self._draw(part) for part in styles.split(32)]
-        drawn, logits = zip(*parts, strict=True)
-        return torch.cat(drawn), torch.cat(logits)
+        return _joined([self._draw(part) for part in styles.split(32)])
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Images, Logits]:
+    drawn, logits = zip(*parts, strict=True)
+    return torch.cat(drawn), torch.cat(logits)
 
 
 def _way(direction: int, strength: float) -> float:
@@ -360,30 +380,3 @@ def _pixels(image: Float[Tensor, "c h w"]) -> str:
     """Red, green and blue of every pixel, row by row, as base64."""
     rgb = to_bytes(image[None])[0].expand(3, -1, -1).permute(1, 2, 0)
     return base64.b64encode(rgb.contiguous().numpy().tobytes()).decode()
-
-
-def _heat(changes: Float[Tensor, "n h w"]) -> Float[Tensor, "1 h w"]:
-    """Mean absolute change of each pixel, from black to white at its largest."""
-    mean = changes.mean(0, keepdim=True)
-    return 2 * mean / mean.max().clamp_min(1e-8) - 1
-
-
-def _seen(drawn: Float[Tensor, "2 c h w"], view: View, edge: float) -> Float[Tensor, "1 c h w"]:
-    """What the page shows of an image before and after a change."""
-    before, after = drawn.split(1)
-    if view == "difference":
-        return pictures.difference_map(before, after)
-    at = round(edge * after.shape[-1]) if view == "split" else 0
-    return torch.cat([before[..., :at], after[..., at:]], 3)
-
-
-def _atlas(images: Images) -> bytes:
-    blank = -len(images) % COLUMNS
-    full = torch.cat([images, images.new_ones(blank, *images.shape[1:])])
-    return _encoded(pictures.sprite(full.split(COLUMNS)), "WEBP", quality=85)
-
-
-def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()

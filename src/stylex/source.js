@@ -25,7 +25,10 @@ async function live() {
   return {
     ...about,
     together: true,
-    range: () => [-1, 1],
+    range: (run) => {
+      const most = Math.min(2, Math.max(1, about.runs[run].strength)); // of the search; a flip goes so far
+      return [-most, most, most / 16];
+    },
     async edit(run, image, moves) {
       const answer = await json(run, "edit", { image, knobs: knobs(moves) });
       return { ...answer, pixels: unpacked(answer.pixels, about.runs[run].side) };
@@ -86,10 +89,10 @@ function offline(run) {
     runs: [{ ...run, images: shown }],
     missing: "One attribute at a time, on the images that were drawn for it: stylex view moves several, on any image.",
     together: false,
-    range: (_run, image, coordinate) => [0, 1].map((way) => {
-      const film = filmOf(image, coordinate, way);
-      return film ? (way ? 1 : -1) * film.strengths.at(-1) : 0;
-    }),
+    range: (_run, image, coordinate) => { // a step of the knob is a frame
+      const [low, high] = [0, 1].map((way) => filmOf(image, coordinate, way)?.strengths);
+      return [-(low?.at(-1) ?? 0), high?.at(-1) ?? 0, (low ?? high)?.[1] ?? 1];
+    },
     async edit(_run, image, moves) {
       const [[coordinate, strength] = [0, 0]] = [...moves].filter(([, x]) => x);
       const still = { film: shown[image].films.values().next().value, frame: 0 };
@@ -107,8 +110,9 @@ function offline(run) {
       points.sort((a, b) => a[0] - b[0]);
       return { strengths: points.map((p) => p[0]), probabilities: points.map((p) => p[1]) };
     },
-    async flip(_run, image, _moves, target, frozen) {
-      const start = shown[image].drawn;
+    async flip(_run, image, moves, target, frozen) {
+      const start = shown[image].drawn, kept = [...moves].filter(([j]) => frozen.has(j));
+      if (kept.length) return { moves: Object.fromEntries(kept), steps: [], flipped: false };
       if (largest(start) === target) return { moves: {}, steps: [], flipped: true };
       for (const [move, film] of shown[image].films) {
         const [coordinate, way] = move.split("/").map(Number);

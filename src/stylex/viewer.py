@@ -8,6 +8,7 @@ its own pool of workers and take three times as long.
 """
 
 import asyncio
+import os
 import secrets
 import socket
 from collections.abc import Sequence
@@ -210,7 +211,7 @@ async def edit(at: OneRun, asked: Edit) -> Response:
 @asks.post("/api/runs/{run}/curve")
 async def curve(at: OneRun, asked: Curve) -> Response:
     """Probabilities over the strength of one knob, the others as they stand."""
-    return JSONResponse(at.session.curve(asked.image, asked.moves, asked.coordinate))
+    return JSONResponse(await at.session.curve(asked.image, asked.moves, asked.coordinate))
 
 
 @asks.post("/api/runs/{run}/flip")
@@ -224,7 +225,7 @@ async def flip(at: OneRun, asked: Flip) -> Response:
 @asks.post("/api/runs/{run}/examples")
 async def examples(at: OneRun, asked: Coordinate) -> Response:
     """Many images of one attribute, both ways."""
-    return JSONResponse(at.session.examples(_known(at, asked.coordinate)))
+    return JSONResponse(await at.session.examples(_known(at, asked.coordinate)))
 
 
 @asks.post("/api/runs/{run}/film")
@@ -313,7 +314,11 @@ def view(
         host: address to listen at; any other than this machine's own asks visitors for a token.
         port: 0 takes a free one.
     """
+    import torch
+
     paths = [Path(one) for one in run]
+    # one core is the browser's: two threads that wait for it and for each other take twice as long
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
     sessions, missing = open_sessions(paths, data=data, images=images, classifiers=classifier)
     app = create_app(paths, sessions, missing=missing)
     own = host in LOOPBACK
