@@ -77,8 +77,8 @@ def write_note(
     Returns:
         All notes of the run.
     """
-    given = {"name": name, "note": note, "mark": mark, "changed": now()}
-    given = {key: text for key, text in given.items() if text is not None}
+    texts = {"name": name, "note": note, "mark": mark, "changed": now()}
+    given = {key: text for key, text in texts.items() if text is not None}
     with _writing:
         notes = read_notes(run)
         said = _checked({**notes.pop(coordinate, UNSAID), **given})
@@ -184,7 +184,7 @@ def _inert(cell: str) -> str:
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
 
 
-def _checked(said: Mapping[str, str]) -> Note:
+def _checked(said: Mapping[str, Any]) -> Note:
     """One note without control characters and within its bounds, whoever wrote the file."""
     if said["mark"] not in MARKS:
         raise ValueError(f"the mark {said['mark']!r} is none of {', '.join(MARKS[1:])}")
