@@ -34,7 +34,7 @@ def shoot(url: str, name: str, out: Path, *, image: int, themes: list[str]) -> N
             ends = [float(knob.get_attribute(end) or 0) for end in ("min", "max")]
             knob.fill(f"{max(ends, key=abs)}")
             page.wait_for_timeout(2500)  # the examples come a moment later
-            page.locator("#bench").scroll_into_view_if_needed()
+            page.locator("#bench").evaluate("bench => bench.scrollIntoView()")  # nothing sticks yet
             page.locator("#bench").screenshot(path=out / f"{name}-{width}-{theme}.png")
             if (name, width) == ("viewer", 1280):
                 page.evaluate(ALONE)

@@ -4,23 +4,23 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium import browsing
+from chromium import WCAG, browsing
 from PIL import Image
 from playwright.sync_api import expect
-from viewing import GATE, encoded, gated, run_of, served, session
+from viewing import GATE, contents, encoded, gated, run_of, served, session
 
-from stylex.notes import read_notes
+from stylex.notes import read_notes, write_note
 from stylex.report import write_report
 
 pytestmark = pytest.mark.browser
 
 EVIL = "<img src=x onerror=document.title='owned'>"
 FAINT = (1.0, 0.2, 0.6)  # the photos beside their reconstructions
-WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +287,16 @@ def test_an_image_of_ones_own(page):
     page.wrong = [line for line in page.wrong if "422" not in line]
 
 
+def test_the_same_image_can_be_brought_again(page):
+    """After another one of the gallery was looked at: the field does not keep it."""
+    brought(page)
+    chosen(page, 1)
+    expect(page.locator("#image-1")).to_have_attribute("aria-selected", "true")
+    assert page.get_by_label("Your own image").input_value() == ""
+    brought(page)
+    expect(page.locator("#image-1")).to_have_attribute("aria-selected", "false")
+
+
 def test_an_image_is_dropped(page):
     """Anywhere on the page."""
     photo = base64.b64encode(encoded(Image.new("RGB", (40, 40), "black"))).decode()
@@ -323,6 +333,28 @@ def test_a_name_is_saved_and_never_run(page, folder):
     name.blur()
     page.get_by_label("It is").first.select_option("")
     expect(page.locator(".its-mark", has_text="expected")).to_have_count(0)
+
+
+def test_a_mark_of_an_older_page_takes_no_name_away(browser, page, address, folder):
+    """Each field is sent alone; what another person wrote meanwhile stands."""
+    older = opened(browser, address)
+    page.get_by_label("Name").first.fill("brown spots")
+    page.get_by_label("Name").first.blur()
+    expect(page.get_by_text("saved", exact=True).first).to_be_visible()
+    older.get_by_label("It is").first.select_option("expected")
+    title = older.locator(".desk").first.locator(".knob .about").first
+    expect(title).to_have_text("brown spots")
+    assert [(n["name"], n["mark"]) for n in read_notes(folder).values()] == [
+        ("brown spots", "expected")
+    ]
+    moved(older, strongest(older), 1)
+    record = json.loads(saved(older, "JSON")[0])
+    assert record["moves"][0]["attribute"] == "brown spots (expected)"
+    older.get_by_label("Name").first.fill("")
+    older.get_by_label("Name").first.blur()
+    older.get_by_label("It is").first.select_option("")
+    expect(older.locator(".its-mark", has_text="expected")).to_have_count(0)
+    older.close()
 
 
 def test_names_of_classes_and_files_are_never_run(browser, tmp_path):
@@ -513,6 +545,7 @@ def test_offline_from_disk(browser, folder):
     before = drawn(page)
     moved(page, slider, end if end != "0" else slider.get_attribute("min"))
     assert drawn(page) != before
+    page.locator(".one-way").nth(1).wait_for()
     assert [bars_of(way) for way in page.locator(".one-way").all()] == [[50, 50, 50]] * 2
     for hidden in ("Your own image", "Name"):
         assert not page.get_by_label(hidden).first.is_visible()
@@ -520,6 +553,98 @@ def test_offline_from_disk(browser, folder):
     with page.expect_download():
         page.get_by_role("button", name="JSON").click()
     page.close()
+
+
+def test_offline_the_rest_of_the_bench(browser, folder, tmp_path):
+    """Split, curve, flip, freeze and reset over the frames, and names as CSV from the page."""
+    write_note(folder, 0, name="white above", mark="expected")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    write_note(folder, 0, name="", mark="")
+    page = opened(browser, write_report(copy).as_uri(), reduced_motion="reduce")
+    desk, says = page.locator(".desk"), page.locator(".flip-says")
+    start = drawn(page)
+    desk.get_by_role("button", name="Flip it for me").click()
+    expect(says).to_contain_text("Decided as no with 1 attribute: white above (50")
+    expect(desk.locator("figure.after figcaption")).to_contain_text("Changed: no 50")
+    assert drawn(page)[0] < start[0] - 100
+    assert drawn(page)[1:] == pytest.approx(start[1:], abs=3)
+    desk.get_by_role("button", name="Split").click()
+    desk.get_by_role("slider", name="Where").fill("100")
+    assert drawn(page) == pytest.approx(start, abs=3)
+    desk.get_by_role("button", name="Changed").click()
+    line = desk.locator(".curve polyline")
+    line.wait_for(state="attached")
+    heights = [float(point.split(",")[1]) for point in line.get_attribute("points").split()]
+    assert len(heights) >= 9
+    assert heights == sorted(heights)  # no is the less likely the whiter it is above
+    freeze = desk.get_by_role("checkbox", name="Freeze white above")
+    freeze.check()
+    expect(page.get_by_role("slider", name="white above")).to_be_disabled()
+    freeze.uncheck()
+    desk.get_by_role("button", name="Reset").click()
+    expect(page.locator(".knob output").first).to_have_text("0")
+    page.wait_for_timeout(100)
+    assert drawn(page) == pytest.approx(start, abs=3)
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="Names as CSV").click()
+    assert waiting.value.suggested_filename == "notes.csv"
+    assert b"0,white above,expected," in waiting.value.path().read_bytes()
+    assert page.wrong == []
+    page.close()
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)])
+def test_the_pictures_stay_in_sight(browser, address, size):
+    """At the last knob they are still on the screen, and do not lie over it."""
+    page = opened(browser, address, viewport=dict(zip(("width", "height"), size, strict=True)))
+    desk = page.locator(".desk").first
+    last = desk.locator(".knob input[type=range]").last
+    desk.locator(".knobs").evaluate("knobs => { knobs.style.paddingTop = '60rem'; }")  # as if many
+    last.focus()
+    last.evaluate(
+        "knob => scrollTo(0, knob.getBoundingClientRect().bottom + scrollY - innerHeight)"
+    )
+    picture, knob = desk.locator(".after canvas").bounding_box(), last.bounding_box()
+    assert picture["y"] >= 0
+    assert picture["y"] + picture["height"] <= size[1]
+    over = picture["x"] + picture["width"] > knob["x"] and picture["x"] < knob["x"] + knob["width"]
+    assert not over or picture["y"] + picture["height"] <= knob["y"]
+    page.close()
+
+
+def elsewhere(browser, body):
+    """A page of another site."""
+    page = browser.new_page()
+    page.route("http://evil.example/", lambda r: r.fulfill(content_type="text/html", body=body))
+    page.goto("http://evil.example/")
+    return page
+
+
+def test_a_form_of_another_site_is_refused(browser, address, folder):
+    """It needs no leave of this server to be sent; nothing is written."""
+    before = contents(folder)
+    field = """name='{"coordinate": 0, "name": "' value='"}'"""
+    form = f"<form method=post enctype=text/plain action={address}/api/runs/0/notes><input {field}>"
+    page = elsewhere(browser, form)
+    with page.expect_response("**/notes") as waiting:
+        page.evaluate("document.forms[0].submit()")
+    assert waiting.value.status == 403
+    assert contents(folder) == before
+    page.close()
+
+
+def test_a_link_in_a_letter_opens_the_door(browser, folder):
+    """The cookie comes back although another site's page held the link; a form still does not."""
+    with served([folder], [session()], token="right") as where:
+        form = f"<form method=post enctype=text/plain action={where}/api/runs/0/notes></form>"
+        page = elsewhere(browser, f"<a href={where}/?token=right>look</a>{form}")
+        page.get_by_text("look").click()
+        page.wait_for_selector("html[data-bench=ready]", timeout=60_000)
+        page.go_back()
+        with page.expect_response("**/notes") as waiting:
+            page.evaluate("document.forms[0].submit()")
+        assert waiting.value.status == 403
+        page.close()
 
 
 def test_without_scripts_the_frames_stand_in_a_row(browser, folder):

@@ -1,11 +1,12 @@
 """What is given away, beside the whole way through the command line in test_cli."""
 
 import torch
+from measured import attribute
 from PIL import Image
 from safetensors.torch import save_file
 from small import ROWS, Quarters, begun, searched, weighing
 
-from stylex.export import export
+from stylex.export import _evidence, export
 from stylex.notes import read_notes, write_note
 from stylex.runs import Run, write_json
 
@@ -25,3 +26,10 @@ def test_names_and_notes_are_given_away(tmp_path):
     film = given.attribute(1, 1) / "before_after.gif"
     with Image.open(film) as opened:
         assert opened.info["comment"] == b"brown spots (expected)"
+
+
+def test_the_card_says_names():
+    """Beside rank and class, and as text: neither a cell nor a tag ends in them."""
+    one = attribute(1, 1, 0) | {"called": "<b>brown|spots (expected)"}
+    text = "\n".join(_evidence({"attributes": [one]}, []))
+    assert "| 1 towards class 1: &lt;b&gt;brown/spots (expected) | trusted |" in text

@@ -103,7 +103,9 @@ def test_an_image_drawn_again_is_the_same_and_cheaper(monkeypatch):
     layers, last, drawn = len(model.generator.synthesis.convs), None, []
     draw = Synthesis.draw
     monkeypatch.setattr(
-        Synthesis, "draw", lambda self, layer, *given: drawn.append(layer) or draw(self, layer, *given)
+        Synthesis,
+        "draw",
+        lambda self, layer, *given: drawn.append(layer) or draw(self, layer, *given),
     )
     random, now = torch.Generator().manual_seed(0), styles[:1]
     for _ in range(12):

@@ -7,7 +7,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageSequence
+from PIL import EpsImagePlugin, Image, ImageSequence
 
 from stylex.notes import BAND, NAME_LETTERS, as_csv, called, entitle, read_notes, write_note
 from stylex.runs import Run
@@ -21,7 +21,8 @@ def test_a_note_is_kept_changed_and_forgotten(tmp_path):
     kept = read_notes(tmp_path)
     assert list(kept) == [3, 7]
     assert (kept[7]["name"], kept[7]["mark"]) == ("brown spots", "expected")
-    assert list(write_note(tmp_path, 3, name=" ")) == [7]
+    assert write_note(tmp_path, 3, name=" ")[3]["mark"] == "artefact"
+    assert list(write_note(tmp_path, 3, note="", mark="")) == [7]
     assert list(read_notes(tmp_path)) == [7]
 
 
@@ -112,6 +113,31 @@ def test_a_title_stands_above_an_animation_and_is_replaced(tmp_path):
     frames, comment = film(path)
     assert comment == ""
     assert [frame.tobytes() for frame in frames] == [end.tobytes() for end in ends]
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "BMP", "PNG"])
+def test_only_a_gif_is_opened(tmp_path, monkeypatch, kind):
+    """A PostScript program under the name of an animation reaches no interpreter."""
+    run, path = [], tmp_path / "before_after.gif"
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given: run.append(given))
+    Image.new("RGB", (64, 64)).save(path, kind)
+    before = path.read_bytes()
+    entitle(path, "brown")
+    assert (run, path.read_bytes()) == ([], before)
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "title"),
+    [((7000, 7000), 1, "x"), ((8, 8), 3, "x"), ((20_000, 20_000), 1, "x"), ((4, 9), 2, "brown")],
+)
+def test_a_film_that_is_none_of_ours_is_left_alone(tmp_path, size, frames, title):
+    """Too many pixels, too many frames, or no room for letters."""
+    path = tmp_path / "before_after.gif"
+    more = [Image.new("1", size, i % 2) for i in range(1, frames)]
+    Image.new("1", size).save(path, "GIF", save_all=True, append_images=more, duration=600)
+    before = path.read_bytes()
+    entitle(path, title)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("kept", [20, 60, -6])

@@ -18,9 +18,10 @@ from measured import attribute as honest
 from measured import evaluated, smudge
 from PIL import Image
 
+from stylex.notes import write_note
 from stylex.page import LIMIT_BYTES, Pictures, curves, films, percent
 from stylex.report import write_report
-from stylex.runs import Run, append_line, write_json
+from stylex.runs import Run, append_line, read_json, write_json
 
 STRENGTHS = [i / 8 for i in range(9)]
 EVIL = "<script>alert('x')</script>"
@@ -567,3 +568,36 @@ def test_no_torch():
     """The report is written where no torch is loaded."""
     code = "import stylex.report, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def data_of(page: str) -> dict:
+    """What the page's script knows."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def test_knobs_stand_in_the_order_of_their_names(tmp_path):
+    """Ranks first: what is called attribute 1 stands above attribute 2, whichever is stronger."""
+    run = make_run(tmp_path)
+    search = read_json(run.search)
+    found = [(0, 5, 0, 0.9), (0, 6, 0, 0.8), (1, 7, 1, 0.3), (1, 8, 1, 0.2)]
+    keys = ("target", "coordinate", "direction", "effect")
+    more = {"share": 0.4, "layer": 3, "resolution": 16}
+    search["attributes"] = [dict(zip(keys, one, strict=True)) | more for one in found]
+    write_json(run.search, search)
+    knobs = data_of(plain(run))["run"]["knobs"]
+    shown = [(knob["ways"][0]["rank"], knob["coordinate"]) for knob in knobs]
+    assert shown == [(1, 5), (1, 7), (2, 6), (2, 8)]
+
+
+def test_names_stand_in_the_tables_and_leave_as_csv(tmp_path):
+    """What somebody called an attribute is beside its rank in the evidence, as text."""
+    run = make_run(tmp_path)
+    assert data_of(plain(run))["csv"] == ""
+    evidence = evaluated(attributes=[honest(1, 1, 77), honest(1, 2, 301, 0)])
+    write_json(run.metrics, evidence)
+    write_note(run.path, 77, name="=" + EVIL, mark="expected")
+    page = plain(run)
+    assert "1 towards " in page
+    assert page.count(f": ={html.escape(EVIL)} (expected)</th>") == 2  # gates, and what else
+    assert f"77,'={EVIL},expected," in data_of(page)["csv"]

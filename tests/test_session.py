@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from small import ROWS, Plain, grays, searched
 from torch import Tensor, nn
 from viewing import encoded, run_of, session
 
-from stylex.classifier import Classifier
+from stylex import pictures
+from stylex.classifier import Classifier, load_classifier, remember
 from stylex.counterfactual import subset
+from stylex.model import StylEx
 from stylex.ops import ModulatedConv
 from stylex.runs import Run, read_json, write_json
 from stylex.session import UPLOADS, Session
@@ -210,6 +213,18 @@ def test_a_film_shows_what_the_page_shows(kind, how, black, gray):
         assert film.info["duration"] == 600
 
 
+def test_a_film_names_each_frame_s_own_decision(monkeypatch):
+    """As the page's captions do: the photo, the reconstruction and the change, each its class."""
+    said, draw = [], pictures.captioned
+    monkeypatch.setattr(
+        pictures, "captioned", lambda images, words: (said.append(words), draw(images, words))[1]
+    )
+    session(photos=True).animation(0, {0: 1.0}, "GIF", name="brighter")
+    assert said == [
+        ["photo\nno 94%", "redrawn\nno 94%"], ["photo\nno 94%", "brighter\nyes 71%"],
+    ]  # fmt: skip
+
+
 def test_a_film_without_photos_and_of_an_upload(opened):
     """A run without photos has none beside; an uploaded image has its own."""
     with Image.open(io.BytesIO(opened.animation(0, {}, "GIF"))) as film:
@@ -251,6 +266,31 @@ def test_no_python_is_called_on_the_word_of_a_run(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="there is no function classifier"):
         Session.open(run, classifier=f"{mine}:classifier", data=None, images=5)
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "smallnet", "object"])
+def test_no_torchscript_is_run_on_the_word_of_a_run(tmp_path, kind):
+    """The file decides, whatever the run calls it; named by hand it is taken."""
+    net, script = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32**2, 2)), tmp_path / "model.ts"
+    torch.jit.script(net.eval()).save(str(script))
+    classifier = load_classifier(script, classes=("no", "yes"), size=32)
+    run = run_of(tmp_path / "run", session())
+    about = read_json(Run(run).about)
+    about["classifier"] = remember(classifier, run) | {"kind": kind}
+    write_json(Run(run).about, about)
+    Run(run).model.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"TorchScript.*--classifier .*classifier$") as caught:
+        Session.open(run, classifier=None, data=None, images=5)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="is damaged"):  # the weights: the classifier was taken
+        Session.open(run, classifier=str(Run(run).classifier), data=None, images=5)
+
+
+@pytest.mark.parametrize("name", ["faces", "leaves", "retina"])
+def test_the_models_given_away_are_opened_as_a_stranger_s(name):
+    """Each brings its classifier as weights; nothing need be named."""
+    model = StylEx.load(Path(__file__).parents[1] / "models" / name, strange=True)
+    assert model.classifier.kind == "smallnet"
 
 
 def test_open_takes_photos_where_they_are_given(tmp_path, monkeypatch):

@@ -332,7 +332,7 @@ def test_names_and_marks_go_wherever_an_attribute_is_shown(run, monkeypatch):
     assert "brown spots" not in page
     assert comment(film) == b"rust (confounder)"
     assert read_json(folder / "explanation.json") == data  # what was said when it was explained
-    write_note(run, 0, name="")
+    write_note(run, 0, name="", mark="")
     assert "“rust”" not in write_report(run).read_text(encoding="utf-8")
     assert comment(film) is None
 

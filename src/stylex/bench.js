@@ -106,7 +106,7 @@ const compare = safely(async () => {
 });
 
 async function begin() {
-  source = said.live ? await live() : offline(said.run);
+  source = said.live ? await live() : offline(said);
   if (!source.runs[0].images.length) return; // nothing was drawn: the report says why
   desks = source.runs.map((run, i) => new Desk(i, run));
   $("#desks").append(...desks.map((desk) => desk.root));
@@ -118,7 +118,10 @@ async function begin() {
   $("#between").hidden = !source.against || desks.length < 2;
   $("#sort").addEventListener("change", hang);
   $("#gallery").addEventListener("keydown", walk);
-  $("#file").addEventListener("change", (event) => bring(event.target.files[0]));
+  $("#file").addEventListener("change", ({ target }) => {
+    bring(target.files[0]);
+    target.value = ""; // the same file again is a change then
+  });
   $("#compare").addEventListener("click", compare);
   addEventListener("dragover", (event) => event.preventDefault());
   addEventListener("drop", (event) => { event.preventDefault(); if (source.upload) bring(event.dataTransfer.files[0]); });

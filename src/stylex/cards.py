@@ -50,10 +50,15 @@ def described(run: Run, metrics: Json) -> dict[str, Any]:
         "classes": [str(name) for name in about["classes"]],
         "side": about["resolution"],
         "strength": (search.get("made") or {}).get("strength") or 1.0,
-        "knobs": sorted(knobs.values(), key=lambda knob: -knob["ways"][0]["effect"]),
+        "knobs": sorted(knobs.values(), key=_by_rank),
         "notes": read_notes(run.path),
         "marks": list(MARKS[1:]),
     }
+
+
+def _by_rank(knob: Json) -> tuple[int, float]:
+    """As its name says: the first ones of each class before the second ones."""
+    return knob["ways"][0]["rank"], -knob["ways"][0]["effect"]
 
 
 def named(classes: Sequence[str], target: int) -> str:

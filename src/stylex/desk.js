@@ -72,6 +72,12 @@ class Desk {
     return this.run.notes[coordinate]?.name || plain;
   }
 
+  // With its mark, as on saved pictures
+  captionOf(coordinate) {
+    const mark = this.run.notes[coordinate]?.mark;
+    return this.nameOf(coordinate) + (mark ? ` (${mark})` : "");
+  }
+
   label() {
     for (const [coordinate, { title, slider, freeze }] of this.rows) {
       const name = this.nameOf(coordinate);
@@ -283,13 +289,13 @@ class Desk {
     const mark = make("select", {}, make("option", { value: "" }, "no mark"), ...this.run.marks.map((m) => make("option", { value: m }, m)));
     mark.value = note.mark;
     const kept = make("span", { class: "note", role: "status" });
-    const save = safely(async () => {
-      this.run.notes = await source.say(this.number, coordinate, { name: name.value, note: text.value, mark: mark.value });
+    const save = (key, field) => safely(async () => {
+      this.run.notes = await source.say(this.number, coordinate, { [key]: field.value }); // the rest may be another person's
       kept.textContent = "saved";
       this.label();
       if (said.page === this.number) callAll(this.run.notes);
     });
-    for (const field of [name, text, mark]) field.addEventListener("change", save);
+    for (const [key, field] of Object.entries({ name, note: text, mark })) field.addEventListener("change", save(key, field));
     return make("div", { class: "naming" }, make("label", {}, "Name ", name), make("label", {}, "Note ", text), make("label", {}, "It is ", mark), kept);
   }
 
@@ -297,7 +303,7 @@ class Desk {
 
   async save(kind) {
     const name = `${this.run.name}-${chosen + 1}`.replace(/[^\w.-]+/g, "-");
-    const title = [...this.moves.keys()].map((j) => this.nameOf(j)).join(", ").slice(0, 60);
+    const title = [...this.moves.keys()].map((j) => this.captionOf(j)).join(", ").slice(0, 100);
     if (kind === "GIF" || kind === "WEBP") {
       return download(await source.film(this.number, this.image, this.moves, { format: kind, title, view: this.view, edge: this.edge }), `${name}.${kind.toLowerCase()}`);
     }
@@ -317,7 +323,7 @@ class Desk {
     return {
       run: this.run.name, image: this.about.name, photo: shown(this.about.photo),
       reconstruction: shown(this.before.probabilities), changed: shown(this.after.probabilities), view: this.view,
-      moves: [...this.moves].map(([coordinate, strength]) => ({ coordinate, strength, ...this.run.notes[coordinate], attribute: this.nameOf(coordinate) })),
+      moves: [...this.moves].map(([coordinate, strength]) => ({ coordinate, strength, ...this.run.notes[coordinate], attribute: this.captionOf(coordinate) })),
       frozen: [...this.frozen],
     };
   }

@@ -97,7 +97,8 @@ class Door:
         query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
         if scope["method"] != "GET" or not self._right(query.get("token", [""])[0]):
             raise Refused(401, "a token is needed: open the address that `stylex view` printed")
-        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        # Lax: Strict is not sent after a link in a letter, and /api/ refuses other sites itself
+        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Lax; Path=/"
         await answer.says(303, "welcome", {"location": "/", "set-cookie": cookie})
 
 

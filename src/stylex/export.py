@@ -5,6 +5,7 @@ What comes out is a run itself: `stylex explain` and `stylex report` work on it.
 
 import shutil
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stylex import runs
-from stylex.notes import name_animations
+from stylex.notes import name_attributes, name_evidence, read_notes
 from stylex.proof import measures
 from stylex.runs import Run, read_json, read_lines
 from stylex.standing import counted, effect, standing, title
@@ -46,11 +47,12 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
             _copy(getattr(files, name), getattr(to, name))
     if sheet := files.last_sheet():
         _copy(sheet, to.sheets / sheet.name)
-    name_animations(out)
+    name_attributes(out)
     save_file({k: _half(v) for k, v in load_file(files.model).items()}, to.model)
     for path in (to.metrics, *to.classifier.glob("*.json")):
         runs.write_json(path, _without_paths(read_json(path)))
     about, metrics = _without_paths(read_json(files.about)), read_json(to.metrics)
+    name_evidence(metrics, read_notes(out))
     runs.write_json(to.about, about)
     log = read_lines(files.log)
     picture = str((to.sheets / sheet.name).relative_to(to.path)) if sheet else ""
@@ -91,7 +93,8 @@ def _evidence(metrics: Json, log: list[Any]) -> Iterator[str]:
     yield f"\n## Attributes\n\n{counted(attributes)}\n"
     yield "| attribute | standing | effect in logits, 95 % interval |\n|---|---|---|"
     for one in attributes[:SHOWN]:
-        yield f"| {title(metrics, one)} | {standing(one)} | {effect(one)} |"
+        name = escape(title(metrics, one)).replace("|", "/")
+        yield f"| {name} | {standing(one)} | {effect(one)} |"
     yield ""
 
 

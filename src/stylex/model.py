@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stylex.classifier import Classifier, recall
+from stylex.classifier import SCRIPT_FILE, Classifier, recall
 from stylex.networks import Discriminator, Drawing, Encoder, Generator
 from stylex.runs import Run, read_json, replacing
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
@@ -158,12 +159,12 @@ class StylEx(nn.Module):
         Args:
             run: the directory that training wrote.
             classifier: where given, used instead of the one that the run remembers.
-            strange: the run may be somebody else's: no Python is called because it says so.
+            strange: the run may be somebody else's: no program is run because it says so.
 
         Raises:
             FileNotFoundError: not a run, or nothing was saved yet.
-            ValueError: the classifier is not the one that the run was trained with, or is Python
-                that a stranger names; or the file of weights is damaged or another network's.
+            ValueError: the classifier is not the one that the run was trained with, or a stranger's
+                program; or the file of weights is damaged or another network's.
         """
         files = Run.open(run)
         about = read_json(files.about)
@@ -172,11 +173,8 @@ class StylEx(nn.Module):
                 f"{run} holds no {files.model.name} yet; let `stylex train` reach its first save"
             )
         record = about["classifier"]
-        if strange and classifier is None and record["kind"] == "python":
-            raise ValueError(
-                f"{run} names Python code as its classifier ({record['source']}), and no code is "
-                "called on the word of a run; if you know it, name it yourself by --classifier"
-            )
+        if strange and classifier is None:
+            _refuse_programs(record, files)
         classifier = recall(record, files.path, override=classifier)
         model = cls(
             classifier,
@@ -189,6 +187,20 @@ class StylEx(nn.Module):
         except SafetensorError as error:
             raise ValueError(f"{files.model} is damaged ({error}); restore it") from None
         return model.eval().requires_grad_(False)
+
+
+def _refuse_programs(record: dict[str, Any], run: Run) -> None:
+    """Neither Python that a run names nor TorchScript that it brings, which can write files too."""
+    if record["kind"] == "python":
+        raise ValueError(
+            f"{run.path} names Python code as its classifier ({record['source']}), and no code is "
+            "called on the word of a run; if you know it, name it yourself by --classifier"
+        )
+    if (run.classifier / SCRIPT_FILE).exists():  # whatever kind the run calls it
+        raise ValueError(
+            f"{run.path} brings a program as its classifier (TorchScript), and none is run on the "
+            f"word of a run; if you know it, name it yourself: --classifier {run.classifier}"
+        )
 
 
 @torch.inference_mode()

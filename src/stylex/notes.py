@@ -7,18 +7,22 @@ also how a name goes into answers and over animations.
 import csv
 import io
 import threading
+import warnings
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
 from PIL import Image, ImageDraw, ImageFont, ImageSequence
 
+from stylex.page import MOST_PIXELS
 from stylex.runs import Run, now, read_json, replacing, write_json
 
 Mark = Literal["", "expected", "surprising", "artefact", "confounder"]
 MARKS: tuple[str, ...] = get_args(Mark)
 NAME_LETTERS, NOTE_LETTERS = 60, 1000
 BAND = 22  # pixels above an animation, for the name
+FRAMES = 2  # of an animation: before and after
 _writing = threading.Lock()  # two people name at once: neither name is lost
 
 
@@ -52,9 +56,16 @@ def read_notes(run: str | Path) -> dict[int, Note]:
 
 
 def write_note(
-    run: str | Path, coordinate: int, *, name: str, note: str = "", mark: str = ""
+    run: str | Path,
+    coordinate: int,
+    *,
+    name: str | None = None,
+    note: str | None = None,
+    mark: str | None = None,
 ) -> dict[int, Note]:
     """Save what is said of one coordinate; where nothing is said any more it is forgotten.
+
+    What is not given stays as it stands: somebody else may have said it meanwhile.
 
     Args:
         run: the run directory.
@@ -66,10 +77,11 @@ def write_note(
     Returns:
         All notes of the run.
     """
-    said = _checked({"name": name, "note": note, "mark": mark, "changed": now()})
+    texts = {"name": name, "note": note, "mark": mark, "changed": now()}
+    given = {key: text for key, text in texts.items() if text is not None}
     with _writing:
         notes = read_notes(run)
-        notes.pop(coordinate, None)
+        said = _checked({**notes.pop(coordinate, UNSAID), **given})
         if said["name"] or said["note"] or said["mark"]:
             notes[coordinate] = said
         write_json(Run(run).notes, {str(key): notes[key] for key in sorted(notes)})
@@ -100,36 +112,60 @@ def name_steps(answer: Mapping[str, Any], notes: Mapping[int, Note]) -> None:
         step.update(name=said["name"], mark=said["mark"], note=said["note"])
 
 
-def name_animations(run: str | Path) -> None:
-    """Write above the animation of each attribute what it is called now.
+def name_attributes(run: str | Path) -> None:
+    """Write what each attribute is called now into its file and above its animation.
 
     Raises:
         ValueError: a file of the run cannot be read.
     """
     notes = read_notes(run)
     for file in Run(run).attributes.glob("*/attribute.json"):
-        film = file.with_name("before_after.gif")
+        about, film = read_json(file), file.with_name("before_after.gif")
+        said = notes.get(about.get("coordinate", -1), UNSAID)
+        told = {"name": said["name"], "mark": said["mark"], "note": said["note"]}
+        if {key: about.get(key, "") for key in told} != told:
+            write_json(file, {**about, **told})
         if film.is_file():
-            entitle(film, called(notes.get(read_json(file).get("coordinate", -1), UNSAID)))
+            entitle(film, called(said))
+
+
+def name_evidence(metrics: Mapping[str, Any], notes: Mapping[int, Note]) -> None:
+    """Write into the evidence about each attribute what it is called now."""
+    for one in metrics.get("attributes") or []:
+        one["called"] = called(notes.get(one["coordinate"], UNSAID))
 
 
 def entitle(path: Path, title: str) -> None:
     """Write a title above a GIF in place of the one that it has; its comment says which that is.
 
-    A file that is no readable picture stays as it is.
+    The file may be a stranger's: what is no GIF as we write it stays as it is.
     """
     try:
-        with Image.open(path) as film:
-            had, milliseconds = film.info.get("comment", b"").decode(), film.info.get("duration")
-            if title == had:
-                return
-            frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(film)]
-    except (OSError, UnicodeError, Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["GIF"]) as film:
+                had, milliseconds = (
+                    film.info.get("comment", b"").decode(),
+                    film.info.get("duration"),
+                )
+                if title == had:
+                    return
+                frames = [_decoded(f) for f in islice(ImageSequence.Iterator(film), FRAMES + 1)]
+        first, *rest = (_under(title, frame, BAND * bool(had)) for frame in frames)
+    except Exception:  # Pillow's readers raise many kinds on a broken file
         return
-    first, *rest = (_under(title, frame, BAND * bool(had)) for frame in frames)
+    if len(frames) > FRAMES:
+        return
     more = {"append_images": rest, "duration": milliseconds, "comment": title.encode()}
     with replacing(path) as partial:
         first.save(partial, save_all=True, loop=0, **more)
+
+
+def _decoded(frame: Image.Image) -> Image.Image:
+    """One frame in colour; its size is asked before a pixel of it is read."""
+    if frame.width * frame.height > MOST_PIXELS:
+        raise ValueError("too many pixels")
+    return frame.convert("RGB")
 
 
 def _under(title: str, frame: Image.Image, band: int) -> Image.Image:
@@ -148,7 +184,7 @@ def _inert(cell: str) -> str:
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@") else cell
 
 
-def _checked(said: Mapping[str, str]) -> Note:
+def _checked(said: Mapping[str, Any]) -> Note:
     """One note without control characters and within its bounds, whoever wrote the file."""
     if said["mark"] not in MARKS:
         raise ValueError(f"the mark {said['mark']!r} is none of {', '.join(MARKS[1:])}")

@@ -11,7 +11,7 @@ from typing import Any
 from stylex.cards import CLASSES, attributes, described, named, probabilities_of, side_of
 from stylex.evidence import Json, agreement, doubts, training
 from stylex.exhibits import chapters
-from stylex.notes import called, name_animations, name_steps, read_notes
+from stylex.notes import as_csv, called, name_attributes, name_evidence, name_steps, read_notes
 from stylex.page import (
     Html,
     Pictures,
@@ -38,7 +38,7 @@ EXPLANATIONS, NAMES = 24, 50  # shown of many; the page says how many more
 def write_report(run: str | Path) -> Path:
     """Write the report of a run: one HTML file below 10 MB that needs nothing beside it.
 
-    The animations of the attributes get the names that stand in the notes by then.
+    The files of the attributes and their animations get the names that stand in the notes by then.
 
     Args:
         run: directory that a training wrote; search, explanations and metrics may be missing.
@@ -51,7 +51,7 @@ def write_report(run: str | Path) -> Path:
         ValueError: one of its files cannot be read.
     """
     opened = Run.open(run)
-    name_animations(run)
+    name_attributes(run)
     with replacing(opened.report) as partial:
         partial.write_text(page_of(opened), encoding="utf-8")
     return opened.report
@@ -66,12 +66,13 @@ def page_of(run: Run, live: Json | None = None) -> str:
     """
     about, log = read_json(run.about), read_lines(run.log)
     metrics = read_json(run.metrics) if run.metrics.is_file() else {}
+    name_evidence(metrics, notes := read_notes(run.path))
     classes = [str(name) for name in about["classes"]]
     pictures = Pictures()
     return fill(
         "What decides between " + few(classes, CLASSES, " and "),
         live is not None,
-        data=data(live or {"run": described(run, metrics)}),
+        data=data(live or {"run": described(run, metrics), "csv": as_csv(notes) if notes else ""}),
         cautions=join(caution(says) for says in doubts(metrics, log)),
         about=_about(about),
         training=training(run, log, pictures),  # first: the contact sheet must find room

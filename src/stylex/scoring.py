@@ -48,7 +48,10 @@ def score(files: tuple[str, ...], /, *, key: str, out: str = "study-scores") -> 
     place = Path(out)
     write_json(place / "scores.json", results)
     rows = list(as_rows(results))
-    with replacing(place / "scores.csv") as partial, partial.open("w", newline="") as file:
+    with (
+        replacing(place / "scores.csv") as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
         csv.writer(file).writerows([COLUMNS, *rows])
     for form, says, lines in (
         ("classification", "Accuracy", {"chance": 0.5} | PAPER),

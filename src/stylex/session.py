@@ -74,7 +74,9 @@ class Session:
         self.images = self._described()
         kinds = {"drawn": self.drawn, "photo": photos}
         self.atlases = {
-            kind: pictures.atlas(images, COLUMNS) for kind, images in kinds.items() if images is not None
+            kind: pictures.atlas(images, COLUMNS)
+            for kind, images in kinds.items()
+            if images is not None
         }
 
     @classmethod
@@ -243,7 +245,10 @@ class Session:
                     ],
                 }
             )
-        return {"ways": ways, "where": _pixels(pictures.heat(torch.cat(changes))) if changes else None}
+        return {
+            "ways": ways,
+            "where": _pixels(pictures.heat(torch.cat(changes))) if changes else None,
+        }
 
     def animation(
         self,
@@ -267,14 +272,12 @@ class Session:
         """
         styles, photo = self._of(image), self._photo(image)
         drawn, logits = self._draw(torch.cat([styles, self._moved(styles, moves)]))
-        p = logits.softmax(1)
-        top = int((p[1] - p[0]).argmax())
-        says = [f"{self.model.classes[top]} {share:.0%}" for share in p[:, top].tolist()]
+        says = [self._decision(p) for p in logits.softmax(1)]
         left, beside = [], []
         if photo is not None:
             with torch.inference_mode():
-                seen = self.model.probabilities(photo)[0, top].item()
-            left, beside = [photo], [f"photo\n{self.model.classes[top]} {seen:.0%}"]
+                seen = self.model.probabilities(photo)[0]
+            left, beside = [photo], [f"photo\n{self._decision(seen)}"]
         shown = (drawn[:1], pictures.seen(drawn, view, edge))
         words = (f"redrawn\n{says[0]}", f"{name or 'changed'}\n{says[1]}")
         frames = [
@@ -285,6 +288,10 @@ class Session:
         first, second = (pictures.centred(frame, width) for frame in frames)
         more = {"append_images": [second], "duration": pictures.FLICKER_MS, "loop": 0}
         return pictures.encoded(first, kind, save_all=True, **more)
+
+    def _decision(self, p: Float[Tensor, " k"]) -> str:
+        """The class decided for, as the page's captions have it."""
+        return f"{self.model.classes[int(p.argmax())]} {p.max():.0%}"
 
     def against(self, other: "Session") -> list[dict[str, Any]]:
         """How far each attribute of this run moves this classifier and another one.

@@ -27,7 +27,7 @@ from stylex.explaining import Explanation, explain
 from stylex.looking import spread
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
-from stylex.notes import UNSAID, Note, called, name_animations, name_steps, read_notes
+from stylex.notes import UNSAID, Note, called, name_attributes, name_steps, read_notes
 from stylex.photos import open_image, to_unit
 from stylex.runs import Run, read_json, write_json
 from stylex.selection import considered, stable
@@ -59,7 +59,7 @@ def illustrate(model: StylEx, found: Search, names: Sequence[str], run: str | Pa
             write_json(folder / "attribute.json", {"rank": rank} | about)
             if films:
                 _draw(films, about["examples"], folder)
-    name_animations(run)
+    name_attributes(run)
 
 
 def _example_films(

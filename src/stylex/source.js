@@ -61,7 +61,7 @@ function unpacked(text, side) {
 
 // The frames in the page: one attribute at a time, on the images that are its examples
 
-function offline(run) {
+function offline({ run, csv }) {
   const images = new Map();
   for (const way of document.querySelectorAll(".way[data-coordinate]")) {
     const move = `${way.dataset.coordinate}/${way.dataset.direction}`;
@@ -129,7 +129,8 @@ function offline(run) {
       const { ways } = run.knobs.find((knob) => knob.coordinate === coordinate);
       return { ways: ways.filter((way) => way.effects.length).map((way) => ({ ...way, examples: [] })), where: null };
     },
-    say: null, against: null, csv: null, film: null, upload: null,
+    csv: csv ? () => `data:text/csv;charset=utf-8,${encodeURIComponent(csv)}` : null,
+    say: null, against: null, film: null, upload: null,
   };
 }
 

@@ -123,8 +123,9 @@ def counted(every: list[Json]) -> str:
 
 
 def title(metrics: Json, one: Json) -> str:
-    """An attribute by its rank and class."""
-    return f"{one.get('rank')} towards {class_name(metrics, one['target'])}"
+    """An attribute by its rank and class, and by what people call it where they do."""
+    name = f": {one['called']}" if one.get("called") else ""
+    return f"{one.get('rank')} towards {class_name(metrics, one['target'])}{name}"
 
 
 def class_name(metrics: Json, target: int) -> str:

@@ -20,7 +20,15 @@ import tyro
 
 from stylex.cards import described
 from stylex.door import LOOPBACK, Door
-from stylex.notes import NAME_LETTERS, NOTE_LETTERS, Mark, as_csv, read_notes, write_note
+from stylex.notes import (
+    NAME_LETTERS,
+    NOTE_LETTERS,
+    Mark,
+    as_csv,
+    name_attributes,
+    read_notes,
+    write_note,
+)
 from stylex.page import policy
 from stylex.report import page_of
 from stylex.runs import Run, read_json
@@ -40,6 +48,7 @@ except ImportError as error:
 RUNS = 4  # side by side
 IMAGES = 1000  # in a gallery
 KNOBS = 64  # moved at once
+TITLE_LETTERS = 100  # of an animation
 Index = Annotated[int, Field(ge=0, le=2**31)]
 Strength = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
@@ -86,7 +95,7 @@ class Film(Edit):
     """The format of an animation, words to write below it, and how the change is shown."""
 
     format: Literal["GIF", "WEBP"]
-    title: Annotated[str, Field(max_length=NAME_LETTERS)] = ""
+    title: Annotated[str, Field(max_length=TITLE_LETTERS)] = ""
     view: Literal["after", "split", "difference", "flicker"] = "after"
     edge: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5  # of a split
 
@@ -98,7 +107,7 @@ class Coordinate(Asked):
 
 
 class Saying(Coordinate):
-    """What somebody says of an attribute."""
+    """What somebody says of an attribute; what is not sent stays as it stands."""
 
     name: Annotated[str, Field(max_length=NAME_LETTERS)] = ""
     note: Annotated[str, Field(max_length=NOTE_LETTERS)] = ""
@@ -245,8 +254,10 @@ async def against(at: OneRun, other: int, request: Request) -> Response:
 @asks.post("/api/runs/{run}/notes")
 async def say(at: OneRun, asked: Saying) -> Response:
     """Save what somebody says of an attribute, at once."""
-    said = {"name": asked.name, "note": asked.note, "mark": asked.mark}
-    return JSONResponse(write_note(at.run.path, _known(at, asked.coordinate), **said))
+    said = asked.model_dump(exclude_unset=True, exclude={"coordinate"})
+    notes = write_note(at.run.path, _known(at, asked.coordinate), **said)
+    name_attributes(at.run.path)
+    return JSONResponse(notes)
 
 
 @asks.get("/api/runs/{run}/notes.csv")
