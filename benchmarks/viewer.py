@@ -46,7 +46,8 @@ MOVE = """async () => {
 # when the pictures of all thumbnails have come and a frame with all of them was painted
 GALLERY = """(() => {
   const look = () => {
-    const asked = performance.getEntriesByType("resource").filter(one => one.name.includes("/atlas/"));
+    const asked = performance.getEntriesByType("resource")
+      .filter(one => one.name.includes("/atlas/"));
     const there = document.querySelectorAll("#gallery .thumb").length
       && asked.length >= 2 && asked.every(one => one.responseEnd);
     if (there) requestAnimationFrame(() => requestAnimationFrame(
