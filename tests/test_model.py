@@ -97,7 +97,7 @@ def test_noise_is_fixed_while_explaining():
 
 
 def test_an_image_drawn_again_is_the_same_and_cheaper(monkeypatch):
-    """Whatever moved since, to and fro, another image too: only layers from the move on are drawn."""
+    """Whatever moved since, another image too: only layers from the move on are drawn."""
     model = tiny(small_classifier())
     styles, layer_of = model.styles(images()), model.generator.layer_of
     layers, last, drawn = len(model.generator.synthesis.convs), None, []
