@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylex.attfind import Search, batched, find, one_by_one
+from stylex.attfind import Search, batched, find, find_again, one_by_one
 from stylex.runs import Run
 from stylex.selection import considered, merge_binary, participation_ratio, select, stable, turned
 from stylex.stylespace import Attribute, Layout, bounds
@@ -427,6 +427,27 @@ def test_find_passes_rule_and_count_on():
     for options in ({"rule": "single"}, {"count": 1}, {"threshold": 0.1}):
         found = search(effects, logits, ("a", "b", "c"), layout=None, **options)
         assert list(found.towards(0)) == select(effects, logits, target=0, **options)
+
+
+def test_what_was_only_foretold_is_not_chosen_again():
+    """Among the measured coordinates only; what an earlier choice said of itself is gone."""
+    effects, logits = normal(9, 6, 2, 3) / 2, predicted(*[0, 1, 2] * 3, classes=3)
+    made = {
+        "measured": [1, 4],
+        "certificate": {"says": "Reported effects are exact"},
+        "without": [1],
+    }
+    found = search(effects, logits, ("a", "b", "c"), layout=None, made=made)
+    assert {a.coordinate for a in found.attributes} > {1, 4}
+    kept, again = effects.clone(), find_again(found, None, rule="share")
+    assert {a.coordinate for a in again.attributes} == {1, 4}
+    assert torch.equal(again.effects, kept)
+    assert "without" not in again.made
+    said = again.made["certificate"]
+    assert not said["sure"]
+    assert said["says"].startswith("Chosen again among the 2 coordinates that the fast search meas")
+    exact = replace(found, made={})
+    assert "certificate" not in find_again(exact, None).made
 
 
 def test_logit_std_is_that_of_the_base_logits():

@@ -46,6 +46,25 @@ def test_wide_models_have_the_coordinates_that_are_named():
         assert inputs == searched
 
 
+def test_a_quick_search_that_chooses_nothing_is_not_timed(model, monkeypatch):
+    """Where all images are left out; otherwise both it and its estimate have measured something."""
+    monkeypatch.setattr(attfind_speed, "AUDITED", 4)
+    monkeypatch.setattr(screening, "AUDITED", 4)
+    monkeypatch.setattr(screening, "AHEAD", 4)
+    styles = attfind_speed.sampled(model, 4)
+    given = (model.generator.synthesis, model.classifier)
+    evaluations, seconds = attfind_speed.foretold(*given, styles, stylespace.bounds(styles), 8)
+    assert evaluations > 4 * (sweep.passes([0, 1]) + 2 * 4)
+    assert seconds > 0
+    sample = {"batch": 8, "draw": torch.Generator().manual_seed(0)}
+    row = attfind_speed.hasty(model, model.classifier, styles, moves=2, **sample)
+    assert row["fast_chosen"] > 0
+    assert row["fast_ratio"] > 0
+    wild = (given[0], lambda images: 1e4 * model.classifier(images))
+    with pytest.raises(ValueError, match="nothing but its audit"):
+        attfind_speed.foretold(*wild, styles, stylespace.bounds(styles), 8)
+
+
 def test_lists_of_a_tiny_model(model, monkeypatch):
     """Every row is there; with a look-ahead over everything all lists are the exact ones."""
     monkeypatch.setattr(attfind_lists, "RESAMPLINGS", 2)
@@ -77,11 +96,12 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
     """A row for each part that is there; the plot says the same in words."""
     part = {"coordinates": 2464, "exact_ratio_plain": 6.0, "exact_ratio": 7.5}
     part |= {"exact_peak_share": 0.71, "peak_gflops": 120.0, "fast_expected_ratio": 40.0}
+    part |= {"fast_ratio": 38.0, "fast_images": 16}
     rows = attfind_table.table({"64_2464_mobilenet": part, "same_top8": {"lists": 0}})
     assert [row.came for row in rows] == [
         "7.5x (the plain loop 6.0x)",
         "71% of 120 GFLOP/s",
-        "40x",
+        "38x (of 250 it expects 40x)",
     ]
     same = {"lists": 9, "identical": 7, "different_and_unsure": 1}
     assert attfind_table.table({"same_top8": same})[0].came == (

@@ -23,7 +23,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from stylex import arguments, classifying, cli, data, demo, explaining, runs, showing, training
+from stylex import (
+    arguments,
+    classifying,
+    cli,
+    data,
+    demo,
+    explaining,
+    runs,
+    screening,
+    showing,
+    training,
+)
 from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.pictures import to_picture
@@ -258,6 +269,31 @@ def test_reuse_selects_again_without_measuring(copied, monkeypatch):
     assert "took 4 images at strength 1" in refused(*given, "--images", 5)
 
 
+def test_a_fast_search_says_what_is_sure(copied, monkeypatch):
+    """Its certificate; and another one once it was chosen again, by --reuse or --unnoticed."""
+    monkeypatch.setattr(screening, "AHEAD", 4)
+    monkeypatch.setattr(screening, "AUDITED", 4)
+    given = ("search", "--run", copied, "--images", 4, "--count", 2, "--threshold", "0.01")
+    fast = stylex(*given, "--mode", "fast")
+    assert "fast (as asked): about" in fast.out
+    made = read_json(Run(copied).search)["made"]
+    assert made["certificate"]["says"] in fast.out
+    assert isinstance(made["certificate"]["sure"], bool)
+    again = f"Chosen again among the {len(made['measured'])} coordinates"
+    assert again in stylex(*given, "--reuse", "--count", 1).out
+    heard: list[int] = []
+
+    def first_is_noticed(model, found, coordinate, *, target):
+        heard.append(coordinate)
+        return coordinate == heard[0]
+
+    monkeypatch.setattr(explaining, "noticed", first_is_noticed)
+    assert again in stylex(*given, "--mode", "fast", "--unnoticed").out
+    saved = read_json(Run(copied).search)
+    assert saved["made"]["without"] == heard[:1]
+    assert heard[0] not in {a["coordinate"] for a in saved["attributes"]}
+
+
 def test_metrics_after_a_search(way):
     """Sufficiency stands beside agreement and its floors, of test images."""
     table = read_json(Run(way.run).metrics)
@@ -353,6 +389,29 @@ def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
     assert both.out.count("4 images") == 1
     assert_close(load_file(Run(copied).search_tensors), wanted, atol=1e-5, rtol=0)
     assert not Run(copied).searching.exists()
+
+
+MISTAKEN = """
+from stylex import sweep
+from stylex.classifier import load_classifier
+
+def classifier():
+    def mistaken(*_, **__):
+        raise ValueError("odd")
+    sweep.measure = mistaken
+    return load_classifier({classifier!r})
+"""
+
+
+@pytest.mark.slow
+def test_a_mistake_under_torchrun_is_said_once(copied, way, tmp_path):
+    """And nothing else: no process has died."""
+    script = tmp_path / "mistaken.py"
+    script.write_text(MISTAKEN.format(classifier=str(way.classifier)))
+    given = ("search", "--run", copied, "--images", 4, "--mode", "exact")
+    answer = torchrun(*given, "--classifier", f"{script}:classifier")
+    assert answer.code != 0
+    assert [line for line in answer.err.splitlines() if "stylex: " in line] == ["stylex: odd"]
 
 
 # search: which images

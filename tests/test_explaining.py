@@ -361,3 +361,20 @@ def test_moves_that_the_discriminator_notices_are_left_out(loud, kept):
     assert {a.coordinate for a in left.attributes} == kept
     assert torch.equal(left.effects, found.effects)
     assert left.made.get("without", []) == ([0] if loud == 1.0 else [])
+
+
+class Comparing(torch.nn.Module):
+    """A discriminator that sees only how images differ from those beside them."""
+
+    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """Gray of the first quarter less the mean of the batch."""
+        gray = images[:, 0, 0, 0]
+        return gray.square() - gray.square().mean()
+
+
+def test_the_discriminators_verdict_does_not_hang_on_company():
+    """Each image is scored alone."""
+    model = model_of(margin=0.0)
+    model.discriminator = Comparing()
+    found = searched(model, GRAYS, threshold=10.0)
+    assert not explaining.noticed(model, found, 0, target=1)

@@ -153,6 +153,17 @@ def test_a_large_tensor_stays_in_its_file(tmp_path):
     assert torch.equal(mapped, expected())  # what is mapped outlives its name
 
 
+def test_room_past_the_memory_is_this_processes_own_file(tmp_path):
+    """Zeros at every start."""
+    like = torch.zeros(())
+    for rank in (0, 1, 0):
+        room = bound(tmp_path, rank=rank, ranks=2, memory="100B").room("table", SHAPE, like)
+        assert not room.any()
+        room += 1 + rank
+    bound(tmp_path, memory="1KB").room("small", SHAPE, like)
+    assert sorted(file.name for file in tmp_path.glob("*/*")) == ["table-0", "table-1"]
+
+
 def test_the_first_process_makes_what_all_take(tmp_path):
     """Once; later starts read it."""
     made = bound(tmp_path).once("styles", lambda: torch.arange(4.0))

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -94,6 +95,22 @@ def test_two_ranks_get_the_mean():
     assert both.returncode == 0, said[-3000:]
     assert "RANK 0 IS RIGHT;" in said
     assert "RANK 1 IS RIGHT;" in said
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_who_knows_what_is_wrong_speaks_alone(wrong, tmp_path):
+    """Told to end, a process says that one has died; not where one has left by an error."""
+    fabric, before = Mock(spec=Fabric, world_size=2), signal.getsignal(signal.SIGTERM)
+    try:
+        with contextlib.suppress(ValueError), parallel.one_speaks(fabric, "died", tmp_path / "x"):
+            if wrong:
+                raise ValueError
+        for says in ([] if wrong else ["died"]) + [1, 1]:
+            with pytest.raises(SystemExit) as end:
+                signal.raise_signal(signal.SIGTERM)
+            assert end.value.code == says
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("_denormals")

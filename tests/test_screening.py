@@ -65,6 +65,7 @@ def moves(found: Search) -> list[tuple[int, int, int]]:
 def test_the_list_is_that_of_the_exact_search(seed, rule, classes):
     """In order, where effects are nearly linear; a fraction of the coordinates was measured."""
     both = Both(seed, size=0.1, classes=classes, rule=rule, count=4, threshold=0.05)
+    assert moves(both.exact)
     assert moves(both.quick) == moves(both.exact)
     for ours, theirs in zip(both.quick.attributes, both.exact.attributes, strict=True):
         assert ours.effect == pytest.approx(theirs.effect, abs=1e-4)
@@ -88,13 +89,13 @@ def test_what_is_reported_is_exact_whatever_was_foretold(seed, size):
 
 
 def test_a_wrong_prediction_widens_the_look_ahead(monkeypatch):
-    """Where what is foretold says nothing, nearly all is measured, and the list is right."""
+    """Where only the signs are right that are foretold, it looks further ahead."""
     real = screening.sweep.foretell
 
     def wrong(*args, **options):
         draw = torch.Generator().manual_seed(0)
         told = real(*args, **options)
-        return told[:, torch.randperm(told.shape[1], generator=draw)]
+        return told.sign() * told.abs()[:, torch.randperm(told.shape[1], generator=draw)]
 
     monkeypatch.setattr(screening.sweep, "foretell", wrong)
     monkeypatch.setattr(screening, "AHEAD", 8)
@@ -105,42 +106,140 @@ def test_a_wrong_prediction_widens_the_look_ahead(monkeypatch):
     assert max(said["correlation"].values()) < 0.9
 
 
-def test_the_audit_finds_what_was_hidden():
-    """A coordinate that was foretold as nothing and is strong: the certificate counts it."""
-    both = Both(5, size=0.1, count=3, threshold=0.05)
-    foretold = both.effects.clone()
-    strongest = both.exact.attributes[0].coordinate
-    foretold[:, strongest] = 0
-    exact = torch.zeros(foretold.shape[1], dtype=torch.bool)
-    rest = dict(strength=1.0, foretold=foretold, effects=foretold.clone(), exact=exact)
-    screen = screening.Screen(*both.given, **rest)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(screening, "AUDITED", len(exact))
-        said = screening.certificate(screen, both.logits, {0: 0.0, 1: 1e9})
-    assert said["measured"] == 0
-    assert said["audited"] == len(exact)
-    assert said["hidden"] >= 1
-    assert "would have beaten" in said["says"]
+class Known(screening.Screen):
+    """A screen over made-up effects: what it measures it looks up."""
+
+    truth: torch.Tensor
+
+    def measure(self, coordinates):
+        """Look it up."""
+        self.effects[:, coordinates] = self.truth[:, coordinates]
+        self.exact |= coordinates
+
+
+def known(foretold: torch.Tensor, truth: torch.Tensor, *, targets=(0, 1), ahead=4) -> Known:
+    """Of effects `[n, j, 2, targets]` and `[n, j, 2, k]`."""
+    problem = Problem(0, size=0.1, images=len(truth))
+    room = torch.zeros_like(truth)
+    screen = Known(*problem.given, 1.0, list(targets), foretold, room, ahead=ahead)
+    screen.truth = truth
+    return screen
+
+
+def chosen(screen: Known, **asked):
+    """The exact list and the screened one, towards class 1."""
+    classes = tuple("abcd"[: screen.truth.shape[3]])
+    logits = torch.zeros(len(screen.truth), len(classes))
+    logits[:, 0] = 1.0
+    about = {"classes": classes, "bounds": screen.bounds, "styles": screen.styles, "targets": [1]}
+    finish = partial(find, layout=None, **about, **asked)
+    choice = {"source": None, "count": 10, "threshold": 1.0, "rule": "cumulative"} | asked
+    fast = screening.screened(screen, logits, finish, **choice)
+    return finish(screen.truth, logits), fast
+
+
+def some_effects(images=12, coordinates=100, classes=2) -> torch.Tensor:
+    """Effects that raise class 1 by up to 0.3 logits."""
+    draw = torch.Generator().manual_seed(0)
+    return torch.rand(images, coordinates, 2, classes, generator=draw) * 0.3
+
+
+@pytest.mark.parametrize("rule", ["cumulative", "single", "share"])
+def test_an_audit_that_changes_the_list_is_followed_by_a_wider_search(rule, monkeypatch):
+    """What nobody foretold comes into the list when it is drawn, under every rule."""
+    monkeypatch.setattr(screening, "DOUBT", -2.0)
+    monkeypatch.setattr(screening, "AUDITED", 80)
+    truth = some_effects()
+    foretold = truth.clone()
+    foretold[:, 30:50] = 0.0
+    truth[:6, 30:50, :, 1] = 0.32  # of half of the images: the mean is a usual one
+    screen = known(foretold, truth)
+    exact, fast = chosen(screen, rule=rule, threshold=0.5, count=12)
+    assert {a.coordinate for a in exact.attributes} & set(range(30, 50))
+    assert moves(fast) == moves(exact)
+    said = fast.made["certificate"]
+    assert said["audits"] > 1
+    assert said["widened"]
+
+
+def test_where_audits_go_on_changing_the_list_it_is_not_sure(monkeypatch):
+    """Predictions that say nothing, and nobody who doubts them: the certificate does."""
+    monkeypatch.setattr(screening, "DOUBT", -2.0)
+    monkeypatch.setattr(screening, "AUDITED", 6)
+    truth = some_effects(coordinates=400)
+    _, fast = chosen(known(truth.flip(1), truth), count=20)
+    said = fast.made["certificate"]
+    assert (said["audits"], said["sure"]) == (screening.AUDITS, False)
+    assert said["hidden"] > 0
+    assert said["says"].startswith("Not sure: audits still changed the list after 3 times. Rep")
     assert "At 95 %" not in said["says"]
+
+
+def test_right_predictions_are_sure():
+    """And say what an audit can say."""
+    truth = some_effects()
+    exact, fast = chosen(known(truth.clone(), truth))
+    said = fast.made["certificate"]
+    assert moves(fast) == moves(exact)
+    assert (said["sure"], said["audits"], said["hidden"], said["left_out"]) == (True, 1, 0, 0)
+    assert said["says"].startswith("Reported effects are exact")
+    assert said["says"].endswith("At 95 % at most 9% of them could.")
+
+
+def test_images_left_out_by_prediction_are_told():
+    """By the effects that are foretold: classes that nobody asked for do not dilute them."""
+    truth = some_effects(classes=3)
+    truth[0, :5, :, 1] = 3.0  # 5 % of the effects on class 1: unstable
+    _, fast = chosen(known(truth[..., 1:2].clone(), truth, targets=[1]))
+    said = fast.made["certificate"]
+    assert (said["left_out"], said["sure"]) == (1, False)
+    assert said["says"].startswith("Not sure: 1 unstable images were left out by prediction. Rep")
+
+
+def test_after_a_near_miss_it_is_chosen_again(monkeypatch):
+    """The fourth of four was best, so it looks further, and finds what is better still."""
+    monkeypatch.setattr(screening, "DOUBT", -2.0)
+    foretold, truth = torch.zeros(1, 64, 2, 2), torch.zeros(1, 64, 2, 2)
+    foretold[0, :, 0, 1] = torch.arange(64.0, 0.0, -1.0)
+    truth[0, :, 0, 1] = torch.tensor([60.0, 60.0, 60.0, 100.0, *[30.0] * 60])
+    truth[0, 13, 0, 1] = 200.0
+    screen = known(foretold, truth)
+    assert screen.best(lambda: screen.effects[0, :, :, 1], 1) == 2 * 13
+    assert screen.widened
 
 
 @pytest.mark.parametrize(
     ("foretold", "measured", "agree"),
     [
         ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 900.0], 1.0),  # too large, in the right place
-        ([-900.0, -2.0, 3.0, 4.0], [-1.0, -2.0, 3.0, 4.0], 1.0),  # what falls is never chosen
-        ([4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0], -1.0),
+        ([4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0], -1.0),  # also where all directions are right
         ([1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0], 1.0),  # nothing to be wrong about
         ([1.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], 4.5 / (5 * 4.5) ** 0.5),  # shared places
+        ([1.0, 2.0], [2.0, 1.0], 1.0),  # too few
     ],
 )
 def test_doubt_is_about_the_order_of_rises(foretold, measured, agree):
-    """Spearman's correlation of mean rises, by hand."""
-    told, true = (torch.tensor(x).view(1, 2, 2, 1) for x in (foretold, measured))
-    exact = torch.ones(2, dtype=torch.bool)
-    given = Problem(0, size=0.1, images=1).given
-    screen = screening.Screen(*given, 1.0, told, true, exact)
+    """Spearman's correlation of mean rises, by hand; the other direction of each falls."""
+    told, true = (
+        torch.tensor([[x, -9.0] for x in xs])[None, ..., None] for xs in (foretold, measured)
+    )
+    screen = known(told, true, targets=[0])
+    screen.exact[:] = True
+    screen.effects[:] = true
     assert screen.correlation(0) == pytest.approx(agree)
+
+
+def test_a_table_past_the_memory_lies_in_a_file(tmp_path):
+    """The same search, bit for bit; foretold and measured effects are mapped."""
+    problem = Problem(2, size=0.1, count=3, threshold=0.05)
+    ledger = Ledger(tmp_path, memory="1KB")
+    ledger.bind("a" * 64)
+    given = {"finish": problem.finish, **problem.asked}
+    mapped = quick(*problem.given, ledger=ledger, **given)
+    plain = quick(*problem.given, **given)
+    assert torch.equal(mapped.effects, plain.effects)
+    assert moves(mapped) == moves(plain)
+    assert list(tmp_path.glob("*/effects-0"))
 
 
 @pytest.mark.slow

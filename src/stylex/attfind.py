@@ -185,6 +185,7 @@ def find(
     rule: Rule = "cumulative",
     strength: float = 1.0,
     without: Collection[int] = (),
+    among: Collection[int] | None = None,
     made: Mapping[str, Any] | None = None,
 ) -> Search:
     """From measured effects to ranked attributes: clean, select, merge (method.md 4.2 and 4.3).
@@ -198,12 +199,13 @@ def find(
         count, threshold, rule: of every selection, see `select`. The one list of a two-class
             problem joins two selections, so it holds up to twice the count.
         without: coordinates that must not become attributes.
+        among: the only ones that may, where the effects of others were foretold; None for all.
         made: what else to remember: date, machine, seconds.
 
     Raises:
         ValueError: unknown class, source among the targets, threshold not above 0, infinite effect.
     """
-    if bad := int((~effects.isfinite()).sum()):
+    if bad := sum(int((~row.isfinite()).sum()) for row in effects):
         raise ValueError(f"{bad} effects are not finite numbers; check the classifier's logits")
     assert len(classes) == logits.shape[1], "one name for every logit"
     origin = None if source is None else class_index(classes, source)
@@ -211,8 +213,13 @@ def find(
     wanted = rest if targets is None else [class_index(classes, target) for target in targets]
     threshold = threshold_of(threshold, len(classes))
     keep = stable(effects)
-    clean, base = effects[keep], logits[keep]
-    clean[:, list(without)] = 0
+    barred = torch.ones(effects.shape[1], dtype=torch.bool)
+    barred[slice(None) if among is None else list(among)] = False
+    barred[list(without)] = True
+    clean, base = effects, logits  # the table may be large: it is copied only where it must be
+    if barred.any() or not keep.all():
+        clean, base = effects[keep], logits[keep]
+        clean[:, barred] = 0
     options = {"source": origin, "count": count, "threshold": threshold, "rule": rule}
     binary = len(classes) == 2 and origin is None  # needs both lists, whatever is wanted of them
     sought = rest if binary else wanted
@@ -245,15 +252,25 @@ def find_again(
 ) -> Search:
     """Select from effects that were measured: other classes, thresholds, rules, at once.
 
+    Of a fast search only coordinates that it measured are chosen, and the certificate says so: it
+    looked for others under its own options, not under these.
+
     Args:
         found: a search of any options.
         layout: as for `find`.
         target: class whose attributes are wanted, by name or index; every class by default.
         options: `source`, `count`, `threshold`, `rule`, `without` of `find`.
     """
-    given = {n: getattr(found, n) for n in ("classes", "bounds", "styles", "strength", "made")}
-    targets = None if target is None else [target]
-    return find(found.effects, found.logits, layout, targets=targets, **given, **options)
+    given = {n: getattr(found, n) for n in ("classes", "bounds", "styles", "strength")}
+    made = {n: said for n, said in found.made.items() if n not in ("certificate", "without")}
+    if (among := made.get("measured")) is not None:
+        says = (
+            f"Chosen again among the {len(among)} coordinates that the fast search measured; the "
+            "others were not looked at: for those search without --reuse, or with --mode exact."
+        )
+        made["certificate"] = {"sure": False, "says": says}
+    given |= {"targets": None if target is None else [target], "among": among, "made": made}
+    return find(found.effects, found.logits, layout, **given, **options)
 
 
 def class_index(classes: Sequence[str], target: int | str) -> int:

@@ -141,26 +141,27 @@ def search(
     ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
     console = Console(soft_wrap=True, highlight=False, quiet=not first)
     model = _load(run, classifier)
-    splits, why = _splits(model, run)
+    cached = {"cache_bytes": ledger.memory // 4}
+    splits, why = _splits(model, run, **cached)
     if data is None and why:
         raise ValueError(why)
     if data is None:
         photos = splits["search"]
     else:
-        photos = read_images(data, resolution=model.resolution, channels=model.channels)
+        sizes = {"resolution": model.resolution, "channels": model.channels}
+        photos = read_images(data, **sizes, **cached)
     rows = spread(len(photos), images)
     options = {"target": target, "source": source, "count": count}
     options |= {"threshold": threshold, "rule": rule}
     if reuse:
         found = _again(run, model, len(rows), strength, **options)
     else:
-        parallel.end_when_told(fabric, f"stylex: {ENDED}", parts)
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
-        with showing.progress_bar("searching", console) as progress:
-            ledger.progress = progress
+        together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
+        with together, showing.progress_bar("searching", console) as ledger.progress:
             how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
             found = explaining.search(model, photos.batch(rows), **options, **how)
-        parallel.wait(fabric)
+            parallel.wait(fabric)
     if not first:
         return
     if unnoticed:
@@ -330,7 +331,7 @@ def _again(run: str, model: "StylEx", images: int, strength: float, **options: A
     return find_again(old, model.layout, **options)
 
 
-def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:
+def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "ImageSet"], str]:
     """The images of a run as its training split them; or none, and why."""
     from stylex.data import read_splits
     from stylex.runs import Run, read_json
@@ -338,9 +339,8 @@ def _splits(model: "StylEx", run: str) -> tuple[dict[str, "ImageSet"], str]:
     about = read_json(Run.open(run).about)
     source, group = about["data"]["source"], about["settings"]["group"]
     try:
-        splits = read_splits(
-            source, resolution=model.resolution, channels=model.channels, group=group
-        )
+        sizes = {"resolution": model.resolution, "channels": model.channels}
+        splits = read_splits(source, group=group, **sizes, **options)
     except (FileNotFoundError, ValueError) as error:
         return {}, f"the images of {run} cannot be read: {error}"
     if splits["train"].hash != about["data"]["hash"]:

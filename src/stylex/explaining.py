@@ -25,7 +25,7 @@ from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
 from stylex.screening import expect, quick
 from stylex.selection import CHANGED, Rule, stable, threshold_of
-from stylex.shapes import Images
+from stylex.shapes import Images, Styles
 from stylex.stylespace import shift, shift_all
 
 Mode = Literal["auto", "exact", "fast"]
@@ -125,16 +125,9 @@ def search(
     origin = None if source is None else class_index(model.classes, source)
     sought = _sought(model.classes, target, origin)
     asked = {"source": origin, "count": count, "threshold": level, "rule": rule}
-    finish = partial(
-        find,
-        layout=model.layout,
-        classes=model.classes,
-        bounds=bounds,
-        styles=styles,
-        targets=None if target is None else [target],
-        strength=strength,
-        **asked,
-    )
+    wanted = None if target is None else [target]
+    its = {"classes": model.classes, "bounds": bounds, "styles": styles, "strength": strength}
+    finish = partial(find, layout=model.layout, targets=wanted, **its, **asked)
     classify = without_norms(model.classifier, photos[:2])
     fitting = partial(sweep.batch_within, ledger.memory / 8, net, classify, styles[:1])
     batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
@@ -167,10 +160,11 @@ def _cost(given: tuple[Any, ...], ledger: Ledger, fast: bool, **options: Any) ->
         return f"about {ledger.expected:,.0f} evaluations, {_long(seconds / ledger.ranks)}"
     synthesis, classify, styles, _ = given
     fold, each = sweep.pace(synthesis, classify, styles[:1], batch=options["batch"])
+    ledger.expected = 2 * len(styles) * len(each)
     left = 1 - ledger.stands("exact", (len(styles), len(each)))
     seconds = len(styles) * left * (fold + 2 * float(each.sum())) / ledger.ranks
     earlier = f", {1 - left:.0%} of them done by an earlier start" if left < 1 else ""
-    return f"{2 * len(styles) * len(each):,} evaluations{earlier}, {_long(seconds)}"
+    return f"{ledger.expected:,} evaluations{earlier}, {_long(seconds)}"
 
 
 def _long(seconds: float) -> str:
@@ -194,17 +188,21 @@ def noticed(model: StylEx, found: Search, coordinate: int, *, target: int) -> bo
 
     In both directions, on up to 10 images that the move changes by more than 0.2 logits towards the
     target, at strength 2: D's score under the edited image's own p changes by more than 0.2 on any.
+    Each is scored alone, for D compares the images that it is given together.
     """
+
+    def score(styles: Styles) -> Tensor:
+        images = model.synthesize(styles.to(model.mean_p.device))
+        return model.discriminator(images, model.probabilities(images))
+
     for direction in (0, 1):
         changed = found.effects[:, coordinate, direction, target] > CHANGED
         styles = found.styles[changed & stable(found.effects)][:NOTICED_ON]
         if not len(styles):
             continue
-        scores = []
-        for edited in (styles, shift(styles, coordinate, direction, found.bounds, 2.0)):
-            images = model.synthesize(edited.to(model.mean_p.device))
-            scores.append(model.discriminator(images, model.probabilities(images)))
-        if (scores[1] - scores[0]).abs().max() > NOTICED:
+        moved = shift(styles, coordinate, direction, found.bounds, 2.0)
+        before, after = (in_batches(score, rows, batch=1) for rows in (styles, moved))
+        if (after - before).abs().max() > NOTICED:
             return True
     return False
 
@@ -215,13 +213,16 @@ def unnoticed(model: StylEx, found: Search, **options: Any) -> Search:
     Args:
         model: a trained StylEx.
         found: a search; its effects are used again.
-        options: `target`, `source`, `count`, `threshold`, `rule`, as for `search`.
+        options: `target`, `source`, `count`, `threshold`, `rule` that it was made with.
     """
     asked: set[tuple[int, int]] = set()
     without: set[int] = set(found.made.get("without", ()))
     while new := {(a.coordinate, a.target) for a in found.attributes} - asked:
         asked |= new
-        without |= {j for j, target in new if noticed(model, found, j, target=target)}
+        loud = {j for j, target in new if noticed(model, found, j, target=target)}
+        if not loud:
+            break
+        without |= loud
         found = find_again(found, model.layout, without=without, **options)
     return found
 

@@ -119,6 +119,12 @@ class Ledger:
             return values.to(like.device)
         return values if values.nbytes > self.memory / 4 else values.clone().to(like.device)
 
+    def room(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Zeros of this process alone: in a file where they are larger than a quarter of memory."""
+        if self.folder is None or prod(shape) * like.element_size() <= self.memory / 4:
+            return like.new_zeros(shape)
+        return self._open(f"{name}-{self.rank}", shape, like.dtype).zero_()
+
     def stands(self, name: str, shape: tuple[int, ...]) -> float:
         """Share of a tensor's entries that an earlier start left."""
         if self.folder is None or not (self.folder / f"{name}.notes").is_file():

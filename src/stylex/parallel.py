@@ -137,22 +137,31 @@ def _all_there() -> Iterator[None]:
         ) from None
 
 
-def end_when_told(fabric: Fabric, says: str, place: Path) -> None:
-    """Say so once and end where torchrun tells to: it tells all ranks when one of them has died.
+@contextmanager
+def one_speaks(fabric: Fabric, says: str, place: Path) -> Iterator[None]:
+    """End where torchrun tells to, and let one rank say why: it tells all when one has ended.
+
+    That one may know what is wrong: whoever leaves here by an error says that, not the others this.
 
     Args:
         fabric: of this job; nothing changes on one rank.
-        says: one line for the user.
+        says: one line for the user where a rank died without a word.
         place: a directory of all ranks: who leaves the mark of this launch there speaks.
     """
 
-    def end(*_: object) -> None:
+    def first() -> bool:
         try:
             (place / f"ended-{os.getppid()}").touch(exist_ok=False)
         except OSError:
-            sys.exit(1)
-        sys.exit(says)
+            return False
+        return True
 
     if fabric.world_size > 1:
         place.mkdir(parents=True, exist_ok=True)
-        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(says if first() else 1))
+    try:
+        yield
+    except Exception:
+        if fabric.world_size > 1:
+            first()
+        raise

@@ -4,8 +4,8 @@ One backward pass for each image and class foretells the effect of every coordin
 Then, at every greedy step, the coordinates that look best over the images not yet explained are
 measured exactly, until the best ones all are: a prediction never decides between two measured
 moves, and every reported effect is exact. What was never measured was ranked by prediction alone;
-some of it, drawn at random, is measured at the end to see what that may have hidden (the
-certificate).
+some of it, drawn at random, is measured at the end. Where that changes the list, the search looks
+further ahead and audits again; the certificate says what is sure.
 """
 
 import time
@@ -30,6 +30,7 @@ SPARE = 8  # more of them that are measured along: to fold an image anew costs a
 SAMPLED = 16  # images that are foretold to say beforehand how long it will take
 TIMED = 16  # of the coordinates that will be measured, on one image, to say so
 AUDITED = 32  # coordinates never measured that are, at the end
+AUDITS = 3  # times that the look-ahead is widened at most, for an audit changed the list
 DOUBT = 0.7  # rank correlation of foretold and measured under which the look-ahead widens
 
 
@@ -39,8 +40,10 @@ class Screen:
 
     Args:
         synthesis, classify, styles, bounds, strength: as for `sweep.measure`.
-        foretold: `[n, j, 2, k]` to first order; a class that nobody asks for is 0.
-        effects: the same, exact where `exact` says so.
+        targets: classes whose effects are foretold.
+        foretold: `[n, j, 2, targets]` to first order.
+        effects: `[n, j, 2, k]`, exact where `exact` says so, elsewhere foretold, or 0 for a class
+            that nobody asks for.
         exact: which coordinates were measured, in both directions.
         ahead: how many of the best moves must be measured before one is chosen.
         options: `base`, `batch` and `ledger` of `sweep.measure`.
@@ -51,12 +54,18 @@ class Screen:
     styles: Styles
     bounds: Bounds
     strength: float
-    foretold: Effects
+    targets: list[int]
+    foretold: Float[Tensor, "n j 2 targets"]
     effects: Effects
-    exact: Bool[Tensor, " j"]
+    exact: Bool[Tensor, " j"] = field(init=False)
     ahead: int = AHEAD
     options: dict[str, Any] = field(default_factory=dict)
     widened: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing is measured yet."""
+        self.effects[..., self.targets] = self.foretold
+        self.exact = self.effects.new_zeros(self.effects.shape[1], dtype=torch.bool)
 
     def measure(self, coordinates: Bool[Tensor, " j"]) -> None:
         """Exact effects of these coordinates, on all images and for all classes."""
@@ -78,10 +87,14 @@ class Screen:
         """Of the order of foretold and of measured mean rises of one class, where it was measured.
 
         Of ranks, since the order is what is relied on: far from the bound a prediction is too
-        large, and a few of those would drown the rest.
+        large, and a few of those would drown the rest. Of each coordinate in the direction that is
+        foretold to rise more: which one that is, is easy, and would drown the rest as well.
         """
-        rises = (x[:, self.exact, :, target] for x in (self.foretold, self.effects))
-        ranks = torch.stack([_ranks(x.clamp(min=0).mean(0).flatten()) for x in rises])
+        told = self.foretold[:, self.exact, :, self.targets.index(target)]
+        true = self.effects[:, self.exact, :, target]
+        told, true = (x.clamp(min=0).mean(0) for x in (told, true))
+        up = told.argmax(1, keepdim=True)
+        ranks = torch.stack([_ranks(x.gather(1, up).flatten()) for x in (told, true)])
         if ranks.shape[1] < 3 or (ranks.std(1) == 0).any():
             return 1.0
         return float(torch.corrcoef(ranks)[0, 1])
@@ -89,23 +102,30 @@ class Screen:
     def best(self, means: Callable[[], Float[Tensor, "j 2"]], target: int) -> int:
         """The best move `2 * coordinate + direction`, once all that look as good are measured.
 
-        The look-ahead widens where prediction and truth disagree, or where the best was nearly
-        missed: it stood in the last quarter of what was looked at.
+        Where it was nearly missed, standing in the last quarter of what was looked at, the
+        look-ahead widens and it is chosen again.
         """
-        first = means().flatten().argsort(descending=True)
+
+        def order() -> Tensor:
+            return means().flatten().argsort(descending=True)
+
+        first = order()
         while True:
-            order = means().flatten().argsort(descending=True)
+            best = self._measured(order, target)
+            place = int((first == best).nonzero())
+            if place < 3 * self.ahead // 4 or self.ahead >= len(first):
+                return best
+            self.widen()
+
+    def _measured(self, order: Callable[[], Tensor], target: int) -> int:
+        """The first in an order whose first ones are all measured, widely enough to trust it."""
+        while not self.exact[(now := order())[: self.ahead] // 2].all():
             ahead = torch.zeros_like(self.exact)
-            ahead[order[: self.ahead] // 2] = True
-            if (self.exact | ~ahead).all():
-                break
-            ahead[order[: self.ahead + SPARE] // 2] = True
+            ahead[now[: self.ahead + SPARE] // 2] = True
             self.measure(ahead)
             if self.correlation(target) < DOUBT:
                 self.widen()
-        if int((first == order[0]).nonzero()) >= 3 * self.ahead // 4:
-            self.widen()
-        return int(order[0])
+        return int(now[0])
 
     def widen(self) -> None:
         """Look twice as far ahead from now on."""
@@ -157,46 +177,103 @@ def quick(
         The search; `made["certificate"]` says what is sure, `made["measured"]` lists the
         coordinates whose effects are exact. The others' are foretold.
     """
+    ledger = ledger or Ledger()
     given = {"strength": strength, "ledger": ledger}
     logits = sweep.base_logits(synthesis, classify, styles, bounds, **given)
-    some = sweep.foretell(synthesis, classify, styles, bounds, targets=targets, **given)
-    foretold = some.new_zeros(*some.shape[:3], logits.shape[1])
-    foretold[..., targets] = some
-    exact = torch.zeros(foretold.shape[1], dtype=torch.bool, device=styles.device)
-    rest = (strength, foretold, foretold.clone(), exact)
+    foretold = sweep.foretell(synthesis, classify, styles, bounds, targets=targets, **given)
+    effects = ledger.room("effects", (*foretold.shape[:3], logits.shape[1]), like=foretold)
+    rest = (strength, targets, foretold, effects)
     screen = Screen(synthesis, classify, styles, bounds, *rest, ahead=AHEAD)
     screen.options = {"base": logits, "batch": batch, "ledger": ledger}
     choice = {"count": count, "threshold": threshold_of(threshold, logits.shape[1]), "rule": rule}
-    return screened(screen, logits, finish, targets, source, **choice)
+    return screened(screen, logits, finish, source=source, **choice)
 
 
 def screened(
-    screen: Screen,
-    logits: Logits,
-    finish: Callable[[Effects, Logits], Search],
-    targets: list[int],
-    source: int | None,
-    **choice: Any,
+    screen: Screen, logits: Logits, finish: Callable[[Effects, Logits], Search], **choice: Any
 ) -> Search:
     """The search of a screen, once all that its selection looks at is measured.
+
+    At the end the selection is audited: made again with more measured, drawn at random. Where it
+    takes any of that, the look-ahead widens and all is done once more, up to three times.
 
     Args:
         screen: nothing of it has to be exact yet.
         logits: of the reconstructions.
-        finish, targets, source, choice: as for `quick`; `threshold` is a number.
+        finish: as for `quick`.
+        choice: `source`, `count`, `threshold` (a number) and `rule`, as for `quick`.
     """
-    least = look_ahead(screen, logits, targets, source, **choice)
-    found = finish(screen.effects, logits)
-    while not screen.exact[its := sorted({a.coordinate for a in found.attributes})].all():
-        more = torch.zeros_like(screen.exact)
-        more[its] = True
-        screen.measure(more)
-        found = finish(screen.effects, logits)
+    for audit in range(1, AUDITS + 1):
+        look_ahead(screen, logits, **choice)
+        settled(screen, logits, finish)
+        told: dict[str, Any] = {
+            "measured": float(screen.exact.double().mean()),
+            "ahead": screen.ahead,
+            "widened": screen.widened,
+            "correlation": {str(target): screen.correlation(target) for target in screen.targets},
+        }
+        drawn = some_unmeasured(screen, audit)
+        screen.measure(drawn)
+        found = settled(screen, logits, finish)
+        hidden = {a.coordinate for a in found.attributes} & set(drawn.nonzero().flatten().tolist())
+        if not hidden:
+            break
+        screen.widen()
+    told["left_out"] = max(found.made["left_out"], int((~stable(screen.foretold)).sum()))
+    told |= {"audits": audit, "audited": int(drawn.sum()), "hidden": len(hidden)}
     made = {
-        "certificate": certificate(screen, logits, least, source=source),
+        "certificate": certificate(told, whole=bool(screen.exact.all())),
         "measured": screen.exact.nonzero().flatten().tolist(),
     }
-    return replace(found, effects=screen.effects, made=found.made | made)
+    return replace(found, made=found.made | made)
+
+
+def settled(screen: Screen, logits: Logits, finish: Callable[[Effects, Logits], Search]) -> Search:
+    """The selection, once everything in it is measured."""
+    while True:
+        found = finish(screen.effects, logits)
+        chosen = torch.zeros_like(screen.exact)
+        chosen[sorted({a.coordinate for a in found.attributes})] = True
+        if screen.exact[chosen].all():
+            return found
+        screen.measure(chosen)
+
+
+def some_unmeasured(screen: Screen, seed: int) -> Bool[Tensor, " j"]:
+    """Up to 32 coordinates that were never measured, drawn at random."""
+    rest = (~screen.exact).nonzero().flatten()
+    draw = torch.Generator().manual_seed(seed)
+    drawn = torch.zeros_like(screen.exact)
+    drawn[rest[torch.randperm(len(rest), generator=draw)[:AUDITED].to(rest.device)]] = True
+    return drawn
+
+
+def certificate(told: dict[str, Any], *, whole: bool) -> dict[str, Any]:
+    """What is sure and what is not, in words.
+
+    Args:
+        told: of the last audit: `measured`, `ahead`, `widened`, `correlation`, `audits`, `audited`,
+            `hidden`, `left_out`.
+        whole: in the end everything was measured, so nothing hangs on a prediction.
+
+    Returns:
+        The same with `sure` and `says`.
+    """
+    agree = min(told["correlation"].values(), default=1.0)
+    doubts = [
+        f"audits still changed the list after {told['audits']} times" * bool(told["hidden"]),
+        f"{told['left_out']} unstable images were left out by prediction" * bool(told["left_out"]),
+        f"ranks of foretold and measured effects correlate by {agree:.2f} only" * (agree < DOUBT),
+    ]
+    why = "" if whole else "; ".join(filter(None, doubts))
+    says = (
+        "Reported effects are exact, and so is the choice among the coordinates that were measured "
+        f"({told['measured']:.0%}). The others were ranked by prediction; of {told['audited']} "
+        f"drawn at random and measured, {told['hidden']} would have come into the list."
+    )
+    if told["audited"] and not told["hidden"]:
+        says += f" At 95 % at most {min(1.0, 3 / told['audited']):.0%} of them could."
+    return told | {"sure": not why, "says": f"Not sure: {why}. {says}" if why else says}
 
 
 def expect(
@@ -229,12 +306,10 @@ def expect(
     began = time.perf_counter()
     told = sweep.foretell(synthesis, classify, some, bounds, **given)
     tell = (time.perf_counter() - began) / len(some)
-    foretold = told.new_zeros(*told.shape[:3], logits.shape[1])
-    foretold[..., targets] = told
-    exact = torch.zeros(foretold.shape[1], dtype=torch.bool, device=styles.device)
-    rest = (strength, foretold, foretold, exact)
+    rest = (strength, targets, told, told.new_zeros(*told.shape[:3], logits.shape[1]))
     screen = Rehearsal(synthesis, classify, some, bounds, *rest, ahead=AHEAD)
-    look_ahead(screen, logits, targets, source, **choice)
+    look_ahead(screen, logits, source=source, **choice)
+    exact = screen.exact
     audited = min(AUDITED, int((~exact).sum()))
     its = (exact if exact.any() else ~exact).nonzero().flatten()
     few = its[:: -(-len(its) // TIMED)]
@@ -246,15 +321,12 @@ def expect(
     return len(styles) * (sweep.passes(targets) + 2 * count), len(styles) * seconds
 
 
-def look_ahead(
-    screen: Screen, logits: Logits, targets: list[int], source: int | None, **choice: Any
-) -> dict[int, float]:
-    """Measure whatever may be chosen; for each target the mean effect of the last one chosen."""
-    least = {}
-    for target in targets:
-        rows = considered(logits, target=target, source=source) & stable(screen.foretold)
-        least[target] = _choose(screen, rows, target, **choice)
-    return least
+def look_ahead(screen: Screen, logits: Logits, *, source: int | None, **choice: Any) -> None:
+    """Measure whatever may be chosen; the images count that are foretold to be stable."""
+    steady = stable(screen.foretold)
+    for target in screen.targets:
+        rows = considered(logits, target=target, source=source) & steady
+        _choose(screen, rows, target, **choice)
 
 
 def _choose(
@@ -265,10 +337,10 @@ def _choose(
     count: int,
     threshold: float,
     rule: Rule,
-) -> float:
+) -> None:
     """The greedy selection of `selection.select`, measuring ahead of every step."""
     taken = torch.zeros_like(screen.effects[0, :, :, 0], dtype=torch.bool)  # [j, 2]
-    gains, last = screen.effects.new_zeros(int(rows.sum())), 0.0
+    gains = screen.effects.new_zeros(int(rows.sum()))
     for _ in range(count):
         active = gains < threshold if rule != "share" else gains > -1
         if not active.any():
@@ -283,50 +355,5 @@ def _choose(
         rises = screen.effects[rows, coordinate, direction, target].clamp(min=0)
         if not rises[active].mean() > 0:
             break
-        last = float(rises.mean())
         taken[coordinate, direction if rule != "single" else slice(None)] = True
         gains = torch.maximum(gains, rises) if rule == "single" else gains + rises
-    return last
-
-
-def certificate(
-    screen: Screen, logits: Logits, least: dict[int, float], *, source: int | None = None
-) -> dict[str, Any]:
-    """What is sure and what is not: an audit of coordinates that nothing hung on.
-
-    Args:
-        screen: after everything that was chosen has been measured.
-        logits, least: of the reconstructions; what `look_ahead` gave.
-        source: of the selection.
-    """
-    measured = float(screen.exact.double().mean())
-    agree = {str(target): screen.correlation(target) for target in least}
-    rest = (~screen.exact).nonzero().flatten()
-    draw = torch.Generator().manual_seed(0)
-    rest = rest[torch.randperm(len(rest), generator=draw)[:AUDITED].to(rest.device)]
-    audited = torch.zeros_like(screen.exact)
-    audited[rest] = True
-    screen.measure(audited)
-    hidden = torch.zeros_like(screen.exact)
-    for target, last in least.items():
-        rows = considered(logits, target=target, source=source)
-        if rows.any():
-            rises = screen.effects[rows][..., target].clamp(min=0).mean(0)
-            hidden |= audited & (rises > last).any(1)
-    n, found = len(rest), int(hidden.sum())
-    says = (
-        "Reported effects are exact, and so is the choice among the coordinates that were measured "
-        f"({measured:.0%}). The others were ranked by prediction; of {n} drawn at random and "
-        f"measured, {found} would have beaten the last one chosen."
-    )
-    if n and not found:
-        says += f" At 95 % at most {min(1.0, 3 / n):.0%} of them could."
-    return {
-        "measured": measured,
-        "ahead": screen.ahead,
-        "widened": screen.widened,
-        "correlation": agree,
-        "audited": n,
-        "hidden": found,
-        "says": says,
-    }

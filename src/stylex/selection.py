@@ -32,8 +32,10 @@ def stable(
         size: in logits; an effect above it is large.
         share: of all effects of an image; more large ones and it is left out.
     """
-    large = effects.abs() > size
-    return large.sum((1, 2, 3)) <= share * effects[0].numel()
+    if not len(effects):
+        return torch.zeros(0, dtype=torch.bool, device=effects.device)
+    large = torch.stack([(row.abs() > size).sum() for row in effects])  # no copy of the whole table
+    return large <= share * effects[0].numel()
 
 
 def considered(logits: Logits, *, target: int, source: int | None = None) -> Bool[Tensor, " n"]:
@@ -88,10 +90,10 @@ def select(
         ValueError: source and target are one class, or the threshold is not above 0.
     """
     threshold = threshold_of(threshold, logits.shape[1])
-    effects = effects[considered(logits, target=target, source=source)]
-    rises = effects[..., target].clamp(min=0)
+    effects = effects[..., target][considered(logits, target=target, source=source)]  # [m, j, 2]
     if rule == "share":
         return _by_share(effects, target, count)
+    rises = effects.clamp(min=0)
     gains = rises.new_zeros(len(rises))
     explain = {"cumulative": torch.add, "single": torch.maximum}[rule]
     chosen = []
@@ -106,12 +108,12 @@ def select(
     return chosen
 
 
-def _by_share(effects: Effects, target: int, count: int) -> list[Attribute]:
+def _by_share(effects: Float[Tensor, "n j 2"], target: int, count: int) -> list[Attribute]:
     """Coordinates and directions by the share of images that they change, none under 3 %."""
     if not len(effects):
         return []
-    shares = (effects[..., target] > CHANGED).double().mean(0).flatten()
-    means = effects[..., target].double().mean(0).flatten()
+    shares = (effects > CHANGED).double().mean(0).flatten()
+    means = effects.double().mean(0).flatten()
     order = sorted(range(len(shares)), key=lambda i: (-shares[i].item(), -means[i].item()))
     kept = [divmod(i, 2) for i in order[:count] if shares[i] >= FEWEST]
     return [_attribute(effects, coordinate, direction, target) for coordinate, direction in kept]
@@ -148,7 +150,8 @@ def turned(attribute: Attribute, effects: Effects, logits: Logits) -> Attribute:
     """
     target = 1 - attribute.target
     images = considered(logits, target=target)
-    return _attribute(effects[images], attribute.coordinate, 1 - attribute.direction, target)
+    effects = effects[..., target][images]
+    return _attribute(effects, attribute.coordinate, 1 - attribute.direction, target)
 
 
 def participation_ratio(effects: Float[Tensor, "n j 2"]) -> float:
@@ -172,9 +175,11 @@ def threshold_of(threshold: float | None, classes: int) -> float:
     return threshold
 
 
-def _attribute(effects: Effects, coordinate: int, direction: int, target: int) -> Attribute:
+def _attribute(
+    effects: Float[Tensor, "n j 2"], coordinate: int, direction: int, target: int
+) -> Attribute:
     """An attribute with its mean effect and share over the images given; 0 over no image."""
-    rises = effects[:, coordinate, direction, target]
+    rises = effects[:, coordinate, direction]
     images = max(len(rises), 1)
     share = int((rises > CHANGED).sum()) / images
     return Attribute(coordinate, direction, target, float(rises.sum()) / images, share)

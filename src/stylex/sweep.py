@@ -125,16 +125,26 @@ def base_logits(
 ) -> Logits:
     """Logits `[n, k]` of the reconstructions, once a few moves of the first one were checked.
 
+    Each process draws its own images; the first image's logits tell how many classes there are.
+
     Raises:
         ValueError: those moves, drawn without folding, come out otherwise.
     """
 
-    def make() -> Logits:
-        base = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in styles.split(1)])
-        _check(synthesis, classify, styles[:1], bounds, strength)
-        return base
+    ledger = ledger or Ledger()
 
-    return (ledger or Ledger()).once("base", make).to(styles.device)
+    def checked() -> Logits:
+        _check(synthesis, classify, styles[:1], bounds, strength)
+        return classify(synthesis(styles[:1]).clamp(-1, 1))
+
+    first = ledger.once("first", checked).to(styles.device)
+
+    @torch.no_grad()
+    def work(n: int, _done: int) -> Iterator[Tensor]:
+        yield classify(synthesis(styles[n : n + 1]).clamp(-1, 1)) if n else first
+
+    shape = len(styles), 1, first.shape[1]
+    return ledger.fill("base", shape, work, like=first, each=0.0)[:, 0].to(styles.device)
 
 
 def _check(
