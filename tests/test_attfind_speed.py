@@ -80,13 +80,17 @@ def test_lists_of_a_tiny_model(model, monkeypatch):
 
 
 def test_a_wrong_prediction_is_seen_in_the_lists(model, monkeypatch):
-    """Where the best moves are foretold as the worst and nobody doubts it: different lists."""
+    """Where the best moves are foretold as nothing and nobody doubts it: different lists."""
     styles = attfind_speed.sampled(model, 4)
     effects, logits, told = attfind_lists.exactly(model, styles, stylespace.bounds(styles), 1.0)
     monkeypatch.setattr(attfind_lists, "RESAMPLINGS", 2)
     monkeypatch.setattr(attfind_lists, "AHEAD", 4)
+    monkeypatch.setattr(screening, "AUDITED", 4)
+    monkeypatch.setattr(screening, "AUDITS", 1)
     monkeypatch.setattr(screening, "DOUBT", -2.0)
-    row = attfind_lists.resampled(model, styles, (effects, logits, -told), 1.0)
+    strength = effects.abs().mean((0, 2, 3))
+    told = told * (strength < strength.median())[:, None, None]
+    row = attfind_lists.resampled(model, styles, (effects, logits, told), 1.0)
     assert row["identical"] < row["lists"] == 4
     assert len(row["measured_where_different"]) == row["lists"] - row["identical"]
     assert row["different_and_unsure"] == row["lists"] - row["identical"]  # the audit tells

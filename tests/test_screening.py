@@ -163,11 +163,13 @@ def test_an_audit_that_changes_the_list_is_followed_by_a_wider_search(rule, monk
 
 
 def test_where_audits_go_on_changing_the_list_it_is_not_sure(monkeypatch):
-    """Predictions that say nothing, and nobody who doubts them: the certificate does."""
+    """Half of the coordinates are strong and foretold as nothing: the certificate says so."""
     monkeypatch.setattr(screening, "DOUBT", -2.0)
     monkeypatch.setattr(screening, "AUDITED", 6)
     truth = some_effects(coordinates=400)
-    _, fast = chosen(known(truth.flip(1), truth), count=20)
+    foretold = truth.clone()
+    truth[:, 200:], foretold[:, 200:] = truth[:, 200:] + 0.5, 0.0
+    _, fast = chosen(known(foretold, truth), count=20, threshold=9.0)
     said = fast.made["certificate"]
     assert (said["audits"], said["sure"]) == (screening.AUDITS, False)
     assert said["hidden"] > 0

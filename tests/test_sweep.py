@@ -62,10 +62,11 @@ def both(synthesis, classify, styles, strength, **options):
     return defined, measure(synthesis, classify, styles, ends, strength=strength, **options)
 
 
+@pytest.mark.slow
 @eight
 @given(
     seed=st.integers(0, 99),
-    width=st.sampled_from([0.03, 0.0625]),
+    width=st.sampled_from([0.0625, 0.125]),
     channels=st.sampled_from([1, 3]),
     strength=st.sampled_from([0.5, 1.0, 3.0]),
     classes=st.sampled_from([2, 3]),
@@ -95,7 +96,6 @@ def test_effects_are_exact_in_float64(seed, strength):
         (effects, logits), (ours, base) = both(synthesis, classify, styles, strength, batch=32)
     assert ours.dtype == torch.float64
     scale = (logits.abs().max() + effects.abs().max()).item()
-    print((ours - effects).abs().max().item() / scale, scale)
     torch.testing.assert_close(ours, effects, rtol=0, atol=1e-12 * scale)
     torch.testing.assert_close(base, logits, rtol=0, atol=1e-12 * scale)
 
