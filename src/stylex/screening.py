@@ -30,7 +30,7 @@ SPARE = 8  # more of them that are measured along: to fold an image anew costs a
 SAMPLED = 16  # images that are foretold to say beforehand how long it will take
 TIMED = 16  # of the coordinates that will be measured, on one image, to say so
 AUDITED = 32  # coordinates never measured that are, at the end
-AUDITS = 3  # times that the look-ahead is widened at most, for an audit changed the list
+AUDITS = 3  # at most; between them the look-ahead is widened
 DOUBT = 0.7  # rank correlation of foretold and measured under which the look-ahead widens
 
 
@@ -203,7 +203,9 @@ def screened(
         finish: as for `quick`.
         choice: `source`, `count`, `threshold` (a number) and `rule`, as for `quick`.
     """
-    for audit in range(1, AUDITS + 1):
+    audits = 0
+    while True:
+        audits += 1
         look_ahead(screen, logits, **choice)
         settled(screen, logits, finish)
         told: dict[str, Any] = {
@@ -212,15 +214,15 @@ def screened(
             "widened": screen.widened,
             "correlation": {str(target): screen.correlation(target) for target in screen.targets},
         }
-        drawn = some_unmeasured(screen, audit)
+        drawn = some_unmeasured(screen, audits)
         screen.measure(drawn)
         found = settled(screen, logits, finish)
         hidden = {a.coordinate for a in found.attributes} & set(drawn.nonzero().flatten().tolist())
-        if not hidden:
+        if not hidden or audits == AUDITS:
             break
         screen.widen()
     told["left_out"] = max(found.made["left_out"], int((~stable(screen.foretold)).sum()))
-    told |= {"audits": audit, "audited": int(drawn.sum()), "hidden": len(hidden)}
+    told |= {"audits": audits, "audited": int(drawn.sum()), "hidden": len(hidden)}
     made = {
         "certificate": certificate(told, whole=bool(screen.exact.all())),
         "measured": screen.exact.nonzero().flatten().tolist(),
