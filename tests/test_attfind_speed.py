@@ -10,6 +10,7 @@ from small import tiny, weighing
 from torch.utils.flop_counter import FlopCounterMode
 
 from stylex import screening, stylespace, sweep
+from stylex.runs import read_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import attfind_lists
@@ -114,3 +115,12 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
     drawn = attfind_table.plot([row for row in rows if row.ratio])
     assert "7.5x (the plain loop 6.0x)" in drawn
     assert drawn.count('class="bar"') == 2
+
+
+def test_the_example_in_the_docs_is_what_the_command_found():
+    """The certificate's sentence and numbers, word for word."""
+    said = read_json(attfind_speed.RESULTS / "attfind_certificate.json")["certificate"]
+    page = (Path(__file__).parents[1] / "docs" / "attfind.md").read_text(encoding="utf-8")
+    assert said["says"] in " ".join(page.replace("\n> ", " ").split())
+    row = f"| {str(said['sure']).lower()} | {said['measured']:.3f} | {said['ahead']}, "
+    assert f"{row}{str(said['widened']).lower()} | healthy {said['correlation']['0']:.2f}, " in page
