@@ -357,6 +357,22 @@ def test_a_mark_of_an_older_page_takes_no_name_away(browser, page, address, fold
     older.close()
 
 
+def test_three_runs_two_of_one_name(browser, folder, tmp_path):
+    """Each is compared with each, and no two are called alike."""
+    paths = [folder, *(run_of(tmp_path / i / "same", session(quarter=3)) for i in "ab")]
+    sessions = [session(), session(quarter=3), session(quarter=3)]
+    with served(paths, sessions) as address:
+        page = opened(browser, address)
+        page.get_by_role("button", name="Which attributes does only one").click()
+        heads = page.locator("#compared thead tr")
+        expect(heads).to_have_count(6)
+        names = [row.split("\t")[1:3] for row in heads.all_inner_texts()]
+        three = ["quarters", "same (2)", "same (3)"]
+        assert names == [[a, b] for a in three for b in three if a != b]
+        assert page.wrong == []
+        page.close()
+
+
 def test_names_of_classes_and_files_are_never_run(browser, tmp_path):
     """A stranger's run may call a class anything, and an image."""
     evil = session(photos=True, names=(EVIL, "b", "c"), classes=(EVIL, "yes"))

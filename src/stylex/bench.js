@@ -85,12 +85,12 @@ const bring = safely(async (file) => {
   tell(`${file.name}: error of its reconstruction ${answers[0].l1.toFixed(3)}. It is kept in memory only.`);
 });
 
-// Two runs
+// Runs side by side, each with each
 
 const compare = safely(async () => {
-  const [first, second] = source.runs, tables = [];
+  const all = [...source.runs.keys()], tables = [];
   $("#compared").replaceChildren(make("p", { class: "note" }, "Measuring …"));
-  for (const [a, b] of [[0, 1], [1, 0]]) {
+  for (const [a, b] of all.flatMap((a) => all.filter((b) => b !== a).map((b) => [a, b]))) {
     const own = source.runs[a], other = source.runs[b];
     const rows = (await source.against(a, b)).map((one) => make("tr", { class: one.used[0] && !one.used[1] ? "marked" : "" },
       make("th", { scope: "row" }, `${desks[a].nameOf(one.coordinate)}, ${one.direction ? "high" : "low"} end`),
@@ -102,7 +102,7 @@ const compare = safely(async () => {
         make("thead", {}, head), make("tbody", {}, ...rows))));
   }
   $("#compared").replaceChildren(...tables);
-  tell(`${first.name} beside ${second.name}`);
+  tell(source.runs.map((run) => run.name).join(" beside "));
 });
 
 async function begin() {

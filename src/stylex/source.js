@@ -18,6 +18,10 @@ async function live() {
   const json = async (...given) => (await post(...given)).json();
   const knobs = (moves) => [...moves].map(([coordinate, strength]) => ({ coordinate, strength }));
 
+  const names = about.runs.map((run) => run.name);
+  about.runs.forEach((run, i) => {
+    if (names.indexOf(run.name) !== names.lastIndexOf(run.name)) run.name += ` (${i + 1})`; // of two folders
+  });
   about.runs.forEach((run, i) => run.images.forEach((image, j) => {
     image.thumb = { url: `/api/runs/${i}/atlas/drawn`, columns: 20, cells: run.images.length, at: j };
     if (run.photos) image.photoThumb = { ...image.thumb, url: `/api/runs/${i}/atlas/photo` };
