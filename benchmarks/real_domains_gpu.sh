@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The three domains at 64 px in segments: each ends after so many seconds wherever it is, and says
+# "done" or "to be continued"; the same command goes on from the last checkpoint.
+#   DATA=../shared bash benchmarks/real_domains_gpu.sh                    # 9 minutes of it
+#   SEGMENT=540 IMAGES=4000000 PYTHON=python3 bash benchmarks/real_domains_gpu.sh leaves faces retina
+# Proven where there is no GPU by a length that takes a minute:
+#   RESOLUTION=32 SEGMENT=60 IMAGES=320 bash benchmarks/real_domains_gpu.sh digits
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export RESOLUTION=${RESOLUTION:-64} IMAGES=${IMAGES:-4000000}
+timeout --kill-after=20 "${SEGMENT:-540}" \
+  bash benchmarks/real_domains.sh ${@:-leaves faces retina} && echo done && exit
+ended=$?
+[ $ended = 124 ] || [ $ended = 137 ] || exit $ended
+echo "to be continued: the same command goes on"
