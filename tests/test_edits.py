@@ -10,7 +10,7 @@ from stylex.edits import Bench, Edit, Moves, make_edit, moved, of_search, score_
 from stylex.scenes import LEAVES, SPREAD
 from stylex.stylespace import bounds
 from stylex.synthetic import HandMade, Rule
-from stylex.truth import importance, softness, unedited, used
+from stylex.truth import Unedited, importance, softness, used
 
 WEIGHTS = (3.0, 0.0, -2.0, 0.0)
 
@@ -180,7 +180,7 @@ def test_each_image_moves_to_the_class_that_it_is_not() -> None:
 
 def one_by_one(method: Moves, images: Tensor, classify, factors: Tensor) -> list[Edit]:
     """Every attribute alone."""
-    before = unedited(classify, read, factors, method.edit(images, (), 0.0), scene=QUARTERS)
+    before = Unedited(classify, read, factors, method.edit(images, (), 0.0), scene=QUARTERS)
     return [make_edit(method, [a], images, before=before) for a in method.attributes]
 
 

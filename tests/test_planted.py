@@ -1,5 +1,6 @@
 """The planted grid without a training: what is run, kept, summed up and held against its marks."""
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -185,7 +186,7 @@ def test_a_pair_differs_where_both_name_something() -> None:
 
 def test_no_noise_leaves_as_many_hybrids() -> None:
     """Of a batch of the default size: two hybrids each, with two noise images or with none."""
-    defaults = train.__kwdefaults__ or {}
+    defaults = {name: its.default for name, its in inspect.signature(train).parameters.items()}
     left = defaults | planted.ABLATIONS["without the noise pass"]
     with_noise, without = (parts_of(SimpleNamespace(**o)) for o in (defaults, left))
     assert with_noise.hybrids == without.hybrids == without.noise == 2

@@ -1,6 +1,7 @@
 """The planted benchmark: what is drawn, both controls, and a tiny cell from end to end."""
 
 import functools
+import inspect
 import io
 import zipfile
 from pathlib import Path
@@ -174,7 +175,9 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
     asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
     write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
-    today = train.__kwdefaults__ | {"perceptual": "classifier", "channels": 3}
+    parts = inspect.signature(train).parameters.values()
+    today = {part.name: part.default for part in parts if part.default is not part.empty}
+    today |= {"perceptual": "classifier", "channels": 3}
     write_json(Run(tmp_path).about, {"settings": today})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):

@@ -32,7 +32,6 @@ from stylex.truth import (
     score_found,
     slope_r2,
     twins,
-    unedited,
 )
 
 TOGETHER = 10  # attributes applied at once where flips are counted
@@ -261,7 +260,7 @@ class Bench:
         quality = read_quality(self.reader, self.factors, redrawn)
         kept = readable(*quality)
         scene, read = self.reader.scene, self.reader.read
-        before = unedited(self.classify, read, self.factors, redrawn, scene=scene)
+        before = Unedited(self.classify, read, self.factors, redrawn, scene=scene)
         make = partial(make_edit, images=self.photos, before=before, kept=kept)
         made = [make(method, [attribute]) for attribute in method.attributes]
         score = score_edits(made, self.true, monotone=self.monotone)

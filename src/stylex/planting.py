@@ -145,7 +145,8 @@ def check_recipe(files: Run, options: Mapping[str, Any]) -> None:
         ValueError: an option was another one then.
     """
     parts = inspect.signature(train).parameters.values()
-    today = {part.name: part.default for part in parts} | options
+    today = {part.name: part.default for part in parts if part.default is not part.empty}
+    today |= options
     then = read_json(files.about)["settings"]
     for name in (name for name in today if name not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}):
         if then.get(name) != today[name]:

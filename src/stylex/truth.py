@@ -2,7 +2,7 @@
 
     truth = importance(classify, LEAVES, seed=0)   # of every factor, in logits, with its bounds
     used(truth.g, truth.low)                       # the factors that an explanation has to name
-    before = unedited(classify, read, factors, reconstructions, scene=LEAVES)
+    before = Unedited(classify, read, factors, reconstructions, scene=LEAVES)
     pair = twins(before, edited)
     score_found(changes, toward, effects, explained, truth)
 
@@ -148,43 +148,8 @@ class Twins:
         return self.explained < EXPLAINED
 
 
-@dataclass(frozen=True, eq=False)
 class Unedited:
-    """What all edits of some images are compared with: measured once, see `unedited`.
-
-    Args:
-        classify, read, scene, target: as they were given.
-        factors: `[n, f]` of the photos; `found` what is read off the reconstructions.
-        photos: rendered from the factors.
-        reconstructions: as they were given.
-        margins: of the reconstructions; `margins_photos` of the photos.
-        sigma: softness of the reconstructions in pixels.
-    """
-
-    classify: Classify
-    read: Read
-    scene: Scene
-    target: int
-    factors: Factors
-    found: Factors
-    photos: Images
-    reconstructions: Images
-    margins: Float[Tensor, " n"]
-    margins_photos: Float[Tensor, " n"]
-    sigma: float
-
-
-@torch.no_grad()
-def unedited(
-    classify: Classify,
-    read: Read,
-    factors: Factors,
-    reconstructions: Images,
-    *,
-    scene: Scene,
-    target: int = 1,
-) -> Unedited:
-    """Some photos and their reconstructions, drawn, read and classified.
+    """What all edits of some images are compared with: drawn, read and classified once.
 
     Args:
         classify: images to logits.
@@ -194,21 +159,25 @@ def unedited(
         scene: renders factors.
         target: class whose margin is compared.
     """
-    photos = scene.render(factors, resolution=reconstructions.shape[-1])
-    drawn, true = (_margins(classify, x, target) for x in (reconstructions, photos))
-    return Unedited(
-        classify,
-        read,
-        scene,
-        target,
-        factors=factors,
-        found=read(reconstructions),
-        photos=photos,
-        reconstructions=reconstructions,
-        margins=drawn,
-        margins_photos=true,
-        sigma=softness(photos, reconstructions),
-    )
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        classify: Classify,
+        read: Read,
+        factors: Factors,
+        reconstructions: Images,
+        *,
+        scene: Scene,
+        target: int = 1,
+    ):
+        self.classify, self.read, self.scene, self.target = classify, read, scene, target
+        self.factors, self.reconstructions = factors, reconstructions
+        self.photos = scene.render(factors, resolution=reconstructions.shape[-1])
+        self.margins = _margins(classify, reconstructions, target)
+        self.photo_margins = _margins(classify, self.photos, target)
+        self.found = read(reconstructions)
+        self.sigma = softness(self.photos, reconstructions)
 
 
 @torch.no_grad()
@@ -240,7 +209,7 @@ def twins(before: Unedited, edited: Images, *, readable: Bool[Tensor, " f"] | No
     return Twins(
         changes=changes,
         edits=after - before.margins,
-        twins=alone - before.margins_photos,
+        twins=alone - before.photo_margins,
         explained=(1 - left).clamp_min(0).item() if energy > 0 else 0.0,
         sigma=before.sigma,
     )
