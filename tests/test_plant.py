@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,16 @@ def test_the_attribute_that_is_the_mark_is_found() -> None:
     assert table["together"]["effect"] == pytest.approx(apart, rel=1e-3)
     assert "uses the quarter" in table["says"]
     assert "found it: attribute 1" in table["says"]
+
+
+def test_together_is_the_stronger_of_both_directions() -> None:
+    """A list that holds a coordinate both ways: all together do what the first does alone."""
+    model, found = seen((3.0, 1.0))
+    first = found.towards(1)[0]
+    back = replace(first, direction=1 - first.direction)
+    table = look_for(model, replace(found, attributes=(first, back)), QUARTER, flat(), target=1)
+    assert len(table["attributes"]) == 2
+    assert table["together"]["effect"] == pytest.approx(table["attributes"][0]["effect"], abs=1e-5)
 
 
 def test_another_cause_is_not_the_mark() -> None:
