@@ -111,7 +111,7 @@ def _curve(log: list[Any]) -> Iterator[str]:
     yield ""
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: int | float | None) -> str:
     if value is None:
         return "not measured"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
