@@ -19,7 +19,7 @@ from stylex import flips, metrics, runs
 from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
-from stylex.looking import Likeness, spread
+from stylex.looking import Features, Likeness, spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
 from stylex.scrutiny import counterparts, returns, scrutinise
@@ -28,7 +28,6 @@ from stylex.shapes import Images, Latents, Logits, Probabilities
 from stylex.subjects import Subjects
 
 FITTED = 4096  # train images for PCA: more change nothing that shows
-Features = Callable[[Images], Float[Tensor, "n d"]]
 Says = Callable[[str], object]
 
 

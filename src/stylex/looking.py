@@ -1,5 +1,6 @@
 """What a trained model draws and how well: measured numbers and rows of pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,11 +9,12 @@ from torch import Tensor
 
 from stylex import metrics
 from stylex.data import ImageSet
-from stylex.features import Features, load_features
+from stylex.features import load_features
 from stylex.losses import Distance, Perceptual, kl
 from stylex.model import StylEx, in_batches
 from stylex.shapes import Images
 
+Features = Callable[[Images], Float[Tensor, "n d"]]
 Rows = dict[str, Float[Tensor, "m c h w"]]  # fewer images than were measured
 
 
