@@ -1,6 +1,6 @@
 """The table of the real domains from what their runs wrote, and their pictures for the docs.
 
-    python benchmarks/real_domains.py [leaves faces ...]     # after benchmarks/real_domains.sh
+    python benchmarks/real_domains.py [leaves leaves-64 ...]     # after benchmarks/real_domains.sh
 
 Writes benchmarks/results/real_domains.json and docs/images/, prints a table for docs/results.md.
 """
@@ -14,6 +14,7 @@ from evidence import HIDDEN, shown, summary
 from made import made, write_result
 from PIL import Image
 
+from stylex.metrics import interval
 from stylex.runs import Run, read_json, read_lines
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -31,6 +32,14 @@ ROWS = {
     "... at the 2nd to 98th percentile": ("sufficiency10_percentile",),
     "confirmed by the panel, share of the flips": ("confirmed_share",),
     "confirmed, of all": ("confirmed_flips",),
+    "... images of all pairs together, 95 % interval": (
+        *("confirmed_pooled", "confirmed_pooled_low", "confirmed_pooled_high"),
+    ),
+    "... without the classifier in training": (
+        "confirmed_flips_no_classifier",
+        "confirmed_flips_no_classifier_low",
+        "confirmed_flips_no_classifier_high",
+    ),
     "participation ratio": ("participation_ratio",),
     "trusted / artefacts / all attributes": ("trusted", "artefacts", "attributes"),
     "KID reconstructions / noise / halves of photos": (
@@ -80,8 +89,8 @@ def domain(path: Path) -> dict[str, Any]:
         "confirmed_share": confirmed / flipped if flipped else None,
         "why_confirmed_share": None if flipped else "nothing was flipped",
         "confirmed_flips": confirmed,
-        "confirmed_flips_no_classifier": None,
-        "why_confirmed_flips_no_classifier": NO_CONTROL,
+        **pooled("confirmed_pooled", path, "no evaluation"),
+        **pooled("confirmed_flips_no_classifier", path.with_name(f"{path.name}-blind"), NO_CONTROL),
         "kid_reconstruction": s["kid"],
         "kid_noise": s["kid_noise"],
         "kid_real_halves": s["kid_photos"],
@@ -89,6 +98,31 @@ def domain(path: Path) -> dict[str, Any]:
         "settings": about["settings"],
         "curve": curve,
     }
+
+
+def pooled(name: str, path: Path, why: str) -> dict[str, Any]:
+    """Confirmed flips of a run, images of all pairs together, with Wilson's interval.
+
+    A pair without attributes flips nothing: its images count as not confirmed.
+
+    Args:
+        name: of the share.
+        path: of the run.
+        why: there is none.
+    """
+    file = Run(path).metrics
+    found = read_json(file).get("sufficiency", {}) if file.is_file() else {}
+    countable = sum(pair["countable"] for pair in found.values())
+    if not countable:
+        return {**dict.fromkeys((name, f"{name}_low", f"{name}_high")), f"why_{name}": why}
+    shares = (
+        (pair["countable"], (pair.get("confirmed") or [0])[-1] or 0) for pair in found.values()
+    )
+    flips = round(sum(count * share for count, share in shares))
+    low, high = interval(flips, countable)
+    seen = read_json(Run(path).about)["images_seen"]
+    table = {name: flips / countable, f"{name}_low": low, f"{name}_high": high}
+    return table | {f"{name}_of": countable, f"{name}_images_seen": seen}
 
 
 def copy_pictures(name: str, files: Run) -> None:

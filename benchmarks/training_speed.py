@@ -5,7 +5,10 @@
 The plain step has the same networks, batch and losses, written as reproductions write it: weights
 modulated per sample in a grouped convolution, images in NCHW, fp32, the classifier asked again in
 each step, fakes drawn once for the generator and again for the discriminator, unfused Adam. Both
-take turns in one process, so that a busy machine slows both. Writes training_speed.json.
+take turns in one process, so that a busy machine slows both. `same_losses` leaves out of ours what
+the plain step has not: half a batch for D, hybrids, the wish for few coordinates. Ours multiplies
+in bf16 where the processor does so natively; `ratio_same_precision` is that of fp32 and fp32.
+Writes training_speed.json.
 """
 
 import statistics
@@ -23,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stylex import ops, plan
 from stylex.classifier import Classifier
 from stylex.losses import generator_loss, perceptual_distance, r1_penalty
-from stylex.parallel import start
+from stylex.parallel import native_bf16, start
 from stylex.scenes import LEAVES
 from stylex.smallnet import SmallNet
 from stylex.step import Step
@@ -31,10 +34,16 @@ from stylex.training import train
 
 CASES = {
     "default": {},
-    "all_judged": {"judged_share": 1.0, "noise_share": 1.0},
+    "same_losses": {
+        "judged_share": 1.0,
+        "noise_share": 1.0,
+        "hybrid_share": 0.0,
+        "few_weight": 0.0,
+    },
     "alone": {"adversarial_weight": None},
 }
 ROUNDS, STEPS = 5, 16  # R1 comes once in sixteen steps
+NOT_NATIVE = "this processor multiplies no bf16 natively"
 
 
 class Plain(Step):
@@ -84,51 +93,66 @@ def grouped(self: ops.ModulatedConv, x: Tensor, style: Tensor, *, gain: float = 
 def main() -> None:
     """Every case, plain and ours by turns."""
     torch.manual_seed(0)
-    peak = convolution_peak()
-    result: dict[str, Any] = {"threads": torch.get_num_threads(), "peak_gflops": peak / 1e9}
+    native = native_bf16("cpu")
+    peaks = {"fp32": convolution_peak(torch.float)}
+    peaks |= {"bf16": convolution_peak(torch.bfloat16)} if native else {}
+    result: dict[str, Any] = {"threads": torch.get_num_threads()}
+    result |= {f"peak_gflops_{name}": peak / 1e9 for name, peak in peaks.items()}
     for name, changed in CASES.items():
-        result[name] = case(name, changed, peak)
+        result[name] = case(name, changed, peaks)
         print(name, {k: v for k, v in result[name].items() if k != "parts"})
     write_result("training_speed", made([0]) | result)
 
 
-def case(name: str, changed: dict[str, Any], peak: float) -> dict[str, Any]:
-    """Images a second of both, medians over rounds that take turns."""
-    ours, photos, logits = prepared(Step, name, changed)
-    plain, *_ = prepared(Plain, name, changed)
-    speeds: dict[str, list[float]] = {"ours": [], "plain": []}
+def case(name: str, changed: dict[str, Any], peaks: dict[str, float]) -> dict[str, Any]:
+    """Images a second of each precision and of the plain step, medians over rounds in turns."""
+    steps = {kind: prepared(Step, name, changed, kind)[0] for kind in peaks}
+    steps["plain"], photos, logits = prepared(Plain, name, changed, "fp32")
+    speeds: dict[str, list[float]] = {kind: [] for kind in steps}
     for turn in range(ROUNDS + 1):
-        for kind, step in (("ours", ours), ("plain", plain)):
+        for kind, step in steps.items():
             with as_plain(kind == "plain"):
                 rate = images_per_second(step, photos, logits)
             if turn:  # the first only warms up
                 speeds[kind].append(rate)
     with FlopCounterMode(display=False) as counter:
         for number in range(STEPS):
-            ours(photos, logits, images_seen=number * len(photos))
+            steps["fp32"](photos, logits, images_seen=number * len(photos))
     flops = counter.get_total_flops() / STEPS / len(photos)
-    rate, base = (statistics.median(speeds[kind]) for kind in ("ours", "plain"))
-    ratios = [a / b for a, b in zip(speeds["ours"], speeds["plain"], strict=True)]
+    best = max(peaks, key=lambda kind: statistics.median(speeds[kind]))
+    rate, base = (statistics.median(speeds[kind]) for kind in (best, "plain"))
+    ratios, same = (
+        [a / b for a, b in zip(speeds[kind], speeds["plain"], strict=True)]
+        for kind in (best, "fp32")
+    )
+    shares = {kind: flops * statistics.median(speeds[kind]) / peaks[kind] for kind in peaks}
+    bf16 = {"peak_share_bf16": shares.get("bf16")}
     return {
+        "precision": best,
         "images_per_second": rate,
         "baseline_images_per_second": base,
         "ratio": statistics.median(ratios),
         "ratio_low": min(ratios),
         "ratio_high": max(ratios),
-        "ratio_same_precision": statistics.median(ratios),  # both are fp32 here
+        "ratio_same_precision": statistics.median(same),
+        "ratio_same_precision_low": min(same),
+        "ratio_same_precision_high": max(same),
         "flops_per_image": flops,
-        "peak_share": flops * rate / peak,
-        "parts": parts(ours, photos, logits),
+        "peak_share": shares["fp32"],
+        **(bf16 if "bf16" in shares else bf16 | {"why_peak_share_bf16": NOT_NATIVE}),
+        "parts": parts(steps["fp32"], photos, logits),
     }
 
 
-def prepared(kind: type[Step], name: str, changed: dict[str, Any]) -> tuple[Step, Tensor, Tensor]:
+def prepared(
+    kind: type[Step], name: str, changed: dict[str, Any], precision: Any
+) -> tuple[Step, Tensor, Tensor]:
     """Untrained networks at 32 px, the defaults of training, a batch of drawn photos."""
     defaults = {k: v for k, v in (train.__kwdefaults__ or {}).items()}
     never = 10**9 if name == "alone" else 0
     settings = defaults | {"resolution": 32, "channels": 3, "adversarial_from_images": never}
     settings |= {k: v for k, v in changed.items() if v is not None}
-    fabric = start(device="cpu", precision="fp32")
+    fabric = start(device="cpu", precision=precision)
     classifier = Classifier(SmallNet(3, 2, resolution=32).eval(), classes=("no", "yes"), size=32)
     draw = torch.Generator().manual_seed(0)
     photos = LEAVES.render(LEAVES.sample(settings["batch"], draw), resolution=32)
@@ -189,13 +213,14 @@ def parts(step: Step, photos: Tensor, logits: Tensor) -> dict[str, float]:
     return {name: _median(lambda run=run: run().sum().backward()) for name, run in runs.items()}
 
 
-def convolution_peak() -> float:
-    """Floating-point operations a second of the best dense 3x3 convolution in fp32."""
+def convolution_peak(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of the best dense 3x3 convolution."""
     best = 0.0
     for channels, side in ((64, 32), (128, 16), (128, 32), (256, 16)):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        conv = conv.to(memory_format=torch.channels_last)
-        x = torch.randn(16, channels, side, side).to(memory_format=torch.channels_last)
+        conv = conv.to(dtype).to(memory_format=torch.channels_last)
+        x = torch.randn(16, channels, side, side, dtype=dtype)
+        x = x.to(memory_format=torch.channels_last)
         with torch.no_grad():
             seconds = _median(lambda conv=conv, x=x: conv(x))
         best = max(best, 2 * 9 * channels**2 * side**2 * 16 / seconds)

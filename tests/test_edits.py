@@ -5,12 +5,12 @@ import torch
 from t0 import QUARTERS, Exact, read, sampled, weighed
 from torch import Tensor
 
-from stylex import attfind, selection
+from stylex import attfind, selection, truth
 from stylex.edits import Bench, Edit, Moves, make_edit, moved, of_search, score_edits
 from stylex.scenes import LEAVES, SPREAD
 from stylex.stylespace import bounds
 from stylex.synthetic import HandMade, Rule
-from stylex.truth import importance, used
+from stylex.truth import Unedited, importance, softness, used
 
 WEIGHTS = (3.0, 0.0, -2.0, 0.0)
 
@@ -180,8 +180,8 @@ def test_each_image_moves_to_the_class_that_it_is_not() -> None:
 
 def one_by_one(method: Moves, images: Tensor, classify, factors: Tensor) -> list[Edit]:
     """Every attribute alone."""
-    given = {"redrawn": method.edit(images, (), 0.0), "factors": factors, "scene": QUARTERS}
-    return [make_edit(method, [a], images, classify, read, **given) for a in method.attributes]
+    before = Unedited(classify, read, factors, method.edit(images, (), 0.0), scene=QUARTERS)
+    return [make_edit(method, [a], images, before=before) for a in method.attributes]
 
 
 def test_effects_and_changes_by_hand() -> None:
@@ -241,6 +241,16 @@ def test_a_method_moves_as_attfind_does() -> None:
     torch.testing.assert_close(both[:, [0, 2]], ends.expand(12, 2))
 
 
+def test_the_stronger_of_two_opposite_ways_is_kept() -> None:
+    """Both directions of one coordinate together do what the first of them does alone."""
+    factors, made = sampled(40), handmade(4, 0, -4, 0)
+    ways = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1.0, 0], [-1.0, 0, 0, 0]])
+    moves = Moves.within(read, made.synthesize, ways, factors)
+    assert torch.equal(moves.move(factors, [0, 1, 2], 1.0), moves.move(factors, [0, 1], 1.0))
+    assert not torch.equal(moves.move(factors, [2], 1.0), factors)
+    assert bench(made.classify, factors).score(moves)["sufficiency10"] == 1
+
+
 def test_flips_are_confirmed_by_the_rule_on_the_twins() -> None:
     """The planted rule is the classifier's: each flip is confirmed. Another rule confirms none."""
     factors, made = sampled(40), handmade(4, 0, -4, 0)
@@ -278,3 +288,18 @@ def test_nothing_found() -> None:
     score = score_edits([], importance(weighed(1, 0, 0, 0), QUARTERS, images=20), monotone=True)
     assert (score["f1"], score["twin_r2"]) == (0, None)
     assert score["why_twin_r2"] == "nothing was taken"
+
+
+def test_photos_are_drawn_and_compared_once(monkeypatch) -> None:
+    """Whatever the number of attributes: what all edits are compared with is measured once."""
+    asked: list[float] = []
+
+    def counted(photos: Tensor, reconstructions: Tensor) -> float:
+        asked.append(0.0)
+        return softness(photos, reconstructions)
+
+    monkeypatch.setattr(truth, "softness", counted)
+    factors, made = sampled(12), handmade()
+    score = scored(made, explored(made, factors), factors)
+    assert len(score["attributes"]) == 2
+    assert len(asked) == 1

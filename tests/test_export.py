@@ -6,9 +6,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from small import ROWS, Quarters, begun, searched, weighing
 
-from stylex.export import _evidence, export
+from stylex.export import CURVE, _evidence, card, export
 from stylex.notes import read_notes, write_note
-from stylex.runs import Run, write_json
+from stylex.runs import Run, read_json, write_json
 
 
 def test_names_and_notes_are_given_away(tmp_path):
@@ -33,3 +33,19 @@ def test_the_card_says_names():
     one = attribute(1, 1, 0) | {"called": "<b>brown|spots (expected)"}
     text = "\n".join(_evidence({"attributes": [one]}, []))
     assert "| 1 towards class 1: &lt;b&gt;brown/spots (expected) | trusted |" in text
+
+
+def test_a_card_shows_the_curve(tmp_path):
+    """A line for each snapshot, agreement beside all its floors; what was not measured says so."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    said = {key: i / 8 for i, key in enumerate(CURVE.values()) if key != "images_seen"}
+    log = [{"images_seen": 1000, "losses": {}}, {"images_seen": 2000, "measures": said}]
+    log.append({"images_seen": 4000, "measures": {k: v for k, v in said.items() if "kid" not in k}})
+    text = card(read_json(run.about), read_json(run.metrics), log, images="drawn here")
+    rows = text.split("## Training, on search images")[1].splitlines()[2:6]
+    assert rows[0].count("|") == rows[1].count("|") == rows[2].count("|") == len(CURVE) + 1
+    assert rows[2].startswith("| 2,000 | 0.125 | 0.250 | 0.375 | 0.500 |")
+    assert rows[3].startswith("| 4,000 |")
+    assert rows[3].endswith("| not measured | not measured |")
+    assert "| 1,000 |" not in text

@@ -5,11 +5,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small import Quarters, flat, tiny, weighing
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylex import looking
 from stylex.data import ImageSet, to_bytes, to_unit
-from stylex.looking import contact_rows, final_table, measure, spread, watch
+from stylex.features import Features
+from stylex.looking import (
+    Likeness,
+    contact_rows,
+    final_table,
+    from_noise,
+    likeness,
+    measure,
+    spread,
+    watch,
+)
+from stylex.metrics import kid
 from stylex.model import StylEx
 
 # the sign of the first quarter's gray decides
@@ -142,6 +153,32 @@ def test_a_snapshot_holds_measures_and_floors():
     assert measures["diversity_photos"] == pytest.approx((x - x.roll(1, 0)).abs().mean().item())
     drawn = rows["noise samples"]
     assert measures["diversity"] == pytest.approx((drawn - drawn.roll(1, 0)).abs().mean().item())
+
+
+class Quartered(nn.Module):
+    """Features that can be told by hand: the mean of each of sixteen squares, all colours."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Means of the squares."""
+        return nn.functional.avg_pool2d(images, 8).flatten(1)
+
+
+def test_a_snapshot_compares_sets_where_features_are_known() -> None:
+    """KID of reconstructions and of as many noise images, in the unit of the train photos."""
+    model, x = first_quarter(), photos()
+    train = torch.cat([flat([g + 0.1 for g in gray]) for gray in GRAYS])
+    features = Features(Quartered(), "squares", "")
+    near = Likeness(features, train)
+    assert near.reference.square().mean().item() == pytest.approx(1)
+    measures, _ = watch(model, x, distance, seed=0, likeness=near)
+    unit = features(train).square().mean().sqrt()
+    wanted = kid(features(model.reconstruct(x)) / unit, features(train) / unit)
+    assert measures["kid"] == pytest.approx(wanted, rel=1e-4)
+    samples = from_noise(model, model.classifier(x), seed=0)
+    assert measures["kid_noise"] == pytest.approx(near.kid(samples), rel=1e-4)
+    without, _ = watch(model, x, distance, seed=0)
+    assert without == {k: v for k, v in measures.items() if not k.startswith("kid")}
+    assert likeness(split(x), "none", torch.device("cpu")) is None
 
 
 def test_the_last_table_measures_test_images_and_learns_floors_from_others():

@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from stylex.classifying import train_classifier
 from stylex.data import read_splits
 from stylex.marks import MARKS, Mark, with_room
 from stylex.pictures import pack
-from stylex.plant import brought, chosen, in_words, look_for, plant, write_photos
+from stylex.plant import (
+    brought,
+    chosen,
+    correlation,
+    in_words,
+    look_for,
+    onset,
+    plant,
+    write_photos,
+)
 from stylex.runs import Run, read_json
 from stylex.training import train
 
@@ -70,9 +80,48 @@ def test_written_photos_keep_split_and_class(folder: Path, tmp_path: Path) -> No
             torch.testing.assert_close(change, marked.float(), atol=0.05, rtol=0)
     with zipfile.ZipFile(files.images) as archive:
         first = archive.read(archive.namelist()[0])
-    write_photos(photos, mark, "sick", files, share=1.0, seed=0)  # it is there: left as it is
+    write_photos(photos, mark, "sick", files, share=0.5, seed=0)  # it is there: left as it is
     with zipfile.ZipFile(files.images) as archive:
         assert archive.read(archive.namelist()[0]) == first
+
+
+def test_photos_of_another_mark_are_refused(folder: Path, tmp_path: Path) -> None:
+    """One line says what the run was begun with: mark, class, share, seed and photos bind."""
+    files, photos = Run(tmp_path / "run"), read_splits(folder, resolution=32)
+    write_photos(photos, MARKS["frame"], "sick", files, share=0.5, seed=0)
+    for name, mark, marked, seed in (
+        ("mark frame, now it is tint", "tint", "sick", 0),
+        ("class sick, now it is healthy", "frame", "healthy", 0),
+        ("seed 0, now it is 1", "frame", "sick", 1),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"begun with {name}; give the same, or another --run$"
+        ):
+            write_photos(photos, MARKS[mark], marked, files, share=0.5, seed=seed)
+    others = {**photos, "train": photos["test"]}
+    with pytest.raises(ValueError, match=r"begun with train photos \S+, now it is \S+; give"):
+        write_photos(others, MARKS["frame"], "sick", files, share=0.5, seed=0)
+
+
+def test_correlation_is_that_of_the_two_columns() -> None:
+    """By counting: mark and class as columns of zeros and ones."""
+    labels = ["a"] * 30 + ["b"] * 20
+    for share, count in ((1.0, 20), (0.5, 10), (0.05, 1)):
+        marks = torch.tensor([float(30 <= i < 30 + count) for i in range(50)])
+        columns = torch.stack([marks, torch.tensor([float(name == "b") for name in labels])])
+        expected = torch.corrcoef(columns)[0, 1].item()
+        assert correlation(labels, "b", share) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_share_counts_from_which_on_all_larger_hold() -> None:
+    """Found at 0.2, missed at 0.5, found at 1: it is found from 1 on."""
+
+    def shares(*found: int | None) -> list[dict]:
+        return [{"share": s, "found": f} for s, f in zip((0.2, 0.5, 1.0), found, strict=True)]
+
+    assert onset(shares(1, None, 2), "found") == 1.0
+    assert onset(shares(None, 3, 2), "found") == 0.5
+    assert onset(shares(1, 1, None), "found") is None
 
 
 # --- looked for, in closed form ------------------------------------------------------------------
@@ -132,6 +181,16 @@ def test_the_attribute_that_is_the_mark_is_found() -> None:
     assert table["together"]["effect"] == pytest.approx(apart, rel=1e-3)
     assert "uses the quarter" in table["says"]
     assert "found it: attribute 1" in table["says"]
+
+
+def test_together_is_the_stronger_of_both_directions() -> None:
+    """A list that holds a coordinate both ways: all together do what the first does alone."""
+    model, found = seen((3.0, 1.0))
+    first = found.towards(1)[0]
+    back = replace(first, direction=1 - first.direction)
+    table = look_for(model, replace(found, attributes=(first, back)), QUARTER, flat(), target=1)
+    assert len(table["attributes"]) == 2
+    assert table["together"]["effect"] == pytest.approx(table["attributes"][0]["effect"], abs=1e-5)
 
 
 def test_another_cause_is_not_the_mark() -> None:
@@ -218,3 +277,19 @@ def test_a_tiny_run_from_end_to_end(folder: Path, tmp_path: Path, monkeypatch) -
     monkeypatch.setattr(planted, "train_classifier", again)
     second = plant(**asked)
     assert second | {"minutes": 0} == table | {"minutes": 0}
+
+
+@pytest.mark.slow
+def test_gray_photos_with_a_gray_mark(tmp_path: Path, monkeypatch) -> None:
+    """Written gray, they look like one channel; network, search and mark are of three."""
+    monkeypatch.setattr(planted, "train_classifier", functools.partial(train_classifier, width=16))
+    monkeypatch.setattr(planted, "train", functools.partial(train, width=0.0625))
+    draw = torch.Generator().manual_seed(0)
+    pairs = [
+        (f"{'ab'[i % 2]}/{i:02d}.png", torch.rand(1, 32, 32, generator=draw)) for i in range(40)
+    ]
+    pack(pairs, tmp_path / "gray.zip")
+    asked = {"data": str(tmp_path / "gray.zip"), "run": str(tmp_path / "run"), "mark": "frame"}
+    table = plant(**asked, total_images=32, classifier_images=640)
+    assert read_json(Run(tmp_path / "run" / "share-1").about)["channels"] == 3
+    assert table["shares"][0]["correlation"] == 1

@@ -1,6 +1,7 @@
 """The planted benchmark: what is drawn, both controls, and a tiny cell from end to end."""
 
 import functools
+import inspect
 import io
 import zipfile
 from pathlib import Path
@@ -174,9 +175,16 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
     asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
     write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
+    parts = inspect.signature(train).parameters.values()
+    today = {part.name: part.default for part in parts if part.default is not part.empty}
+    today |= {"perceptual": "classifier", "channels": 3}
+    write_json(Run(tmp_path).about, {"settings": today})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
         planting.cell(str(tmp_path), **(asked | {"seed": 3}))
+    write_json(Run(tmp_path).about, {"settings": today | {"hide_p": 0.0}})
+    with pytest.raises(ValueError, match=r"was trained with hide_p 0.0, today .* 0.5; give other"):
+        planting.cell(str(tmp_path), **asked)
 
 
 @pytest.fixture
@@ -263,9 +271,10 @@ def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> No
     for name, rival in table["rivals"].items():
         assert rival["f1"] is not None or rival["why_f1"], name
         assert rival["used"] == table["used"], name
+        assert rival["seconds"] > 0
     stand = planting.bench(run)
     second = stand.score(Pixels(stand.classify))
-    assert second == table["rivals"]["pixels"]
+    assert second == {k: v for k, v in table["rivals"]["pixels"].items() if k != "seconds"}
 
 
 def test_a_bench_needs_a_finished_cell(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from stylex.scenes import LEAVES
 from stylex.synthetic import Rule
 from stylex.truth import (
     Importance,
+    Unedited,
     importance,
     main_factors,
     margin,
@@ -105,7 +106,7 @@ def edit_of(k: int, by: float, n: int = 40) -> tuple[Tensor, Tensor, Tensor]:
 def test_a_change_of_factors_is_its_own_twin() -> None:
     """Everything is explained and the effects agree."""
     factors, before, after = edit_of(1, 0.2)
-    pair = twins(weighed(1, 3, 0, 0), read, factors, before, after, scene=QUARTERS)
+    pair = twins(Unedited(weighed(1, 3, 0, 0), read, factors, before, scene=QUARTERS), after)
     assert pair.explained == pytest.approx(1, abs=1e-5)
     assert not pair.false_discovery
     assert pair.sigma == 0
@@ -123,7 +124,7 @@ def test_adversarial_noise_has_no_twin() -> None:
         height = 40 * (images * checkerboard()).mean((1, 2, 3))
         return torch.stack([-height, height], 1)
 
-    pair = twins(classify, read, factors, before, before + board, scene=QUARTERS)
+    pair = twins(Unedited(classify, read, factors, before, scene=QUARTERS), before + board)
     assert pair.explained == pytest.approx(0, abs=1e-4)
     assert pair.false_discovery
     assert pair.edits.min() > 3
@@ -137,7 +138,7 @@ def test_half_the_energy_is_half_explained() -> None:
     factors, before, after = edit_of(0, 0.2)
     board = (0.32**2 / 4) ** 0.5 * checkerboard()
     classify = weighed(1, 0, 0, 0)
-    pair = twins(classify, read, factors, before, after + board, scene=QUARTERS)
+    pair = twins(Unedited(classify, read, factors, before, scene=QUARTERS), after + board)
     assert pair.explained == pytest.approx(0.5, abs=1e-3)
 
 
@@ -146,7 +147,7 @@ def test_an_unreadable_factor_explains_nothing() -> None:
     factors, before, after = edit_of(2, 0.2)
     kept = torch.tensor([True, True, False, True])
     classify = weighed(1, 1, 1, 1)
-    pair = twins(classify, read, factors, before, after, scene=QUARTERS, readable=kept)
+    pair = twins(Unedited(classify, read, factors, before, scene=QUARTERS), after, readable=kept)
     assert pair.explained == 0
     assert not pair.changes.any()
 
@@ -154,7 +155,7 @@ def test_an_unreadable_factor_explains_nothing() -> None:
 def test_no_edit_is_a_false_discovery() -> None:
     """Nothing changed: nothing is explained, and no number is missing."""
     factors, before, _ = edit_of(0, 0.2)
-    pair = twins(weighed(1, 1, 1, 1), read, factors, before, before, scene=QUARTERS)
+    pair = twins(Unedited(weighed(1, 1, 1, 1), read, factors, before, scene=QUARTERS), before)
     assert (pair.explained, pair.false_discovery) == (0, True)
     assert slope_r2(pair.edits, pair.twins) == (0, 0)
 
@@ -169,11 +170,11 @@ def test_soft_reconstructions_get_soft_twins() -> None:
     def known(images: Tensor) -> Tensor:
         return moved if images is after else factors
 
-    pair = twins(flat, known, factors, before, after, scene=LEAVES)
+    pair = twins(Unedited(flat, known, factors, before, scene=LEAVES), after)
     assert pair.sigma == 1.5
     assert pair.explained == pytest.approx(1, abs=1e-4)
     # the softness comes from the unedited pair: softening the edit alone explains less
-    sharp = twins(flat, known, factors, LEAVES.render(factors), after, scene=LEAVES)
+    sharp = twins(Unedited(flat, known, factors, LEAVES.render(factors), scene=LEAVES), after)
     assert sharp.sigma == 0
     assert sharp.explained < 0.8
 
@@ -201,7 +202,7 @@ def test_readings_far_outside_are_cut_off() -> None:
     def mad(images: Tensor) -> Tensor:
         return factors + 1000 * (images is after)
 
-    pair = twins(flat, mad, factors, photos, after, scene=LEAVES)
+    pair = twins(Unedited(flat, mad, factors, photos, scene=LEAVES), after)
     assert pair.explained == 0
     assert pair.twins.isfinite().all()
 

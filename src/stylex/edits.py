@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stylex.attfind import Search
 from stylex.readers import Reader, read_quality, readable
-from stylex.scenes import SPREAD, Factors, Scene
+from stylex.scenes import SPREAD, Factors
 from stylex.shapes import Images, Styles
 from stylex.stylespace import Attribute, shift
 from stylex.synthetic import Rule
@@ -27,15 +27,15 @@ from stylex.truth import (
     REACH,
     Classify,
     Importance,
-    Read,
     Twins,
-    margin,
+    Unedited,
     score_found,
     slope_r2,
     twins,
 )
 
 TOGETHER = 10  # attributes applied at once where flips are counted
+OPPOSITE = -0.99  # cosine of two ways of which the second would undo the first
 
 Vectors = Float[Tensor, "n d"]
 
@@ -104,9 +104,11 @@ class Moves:
         return self.draw(self.move(self.encode(images), attributes, strength))
 
     def move(self, vectors: Vectors, attributes: Sequence[int], strength: float) -> Vectors:
-        """Vectors moved to the end of each way in turn."""
-        for row in attributes:
+        """Vectors moved to the end of each way in turn; of two opposite ways to the first's."""
+        for place, row in enumerate(attributes):
             way, end = self.ways[row], self.ends[int(strength > 0), row]
+            if any(self.ways[earlier] @ way < OPPOSITE for earlier in attributes[:place]):
+                continue
             vectors = vectors + abs(strength) * (end - vectors @ way)[:, None] * way
         return vectors
 
@@ -179,12 +181,8 @@ def make_edit(
     method: Method,
     attributes: Sequence[Any],
     images: Images,
-    classify: Classify,
-    read: Read,
     *,
-    redrawn: Images,
-    factors: Factors,
-    scene: Scene,
+    before: Unedited,
     kept: Bool[Tensor, " f"] | None = None,
 ) -> Edit:
     """Some attributes together, on test images, beside their twins.
@@ -193,19 +191,14 @@ def make_edit(
         method: edits.
         attributes: some of the method's.
         images: `[n, c, h, w]`.
-        classify, read: images to logits and to factors.
-        redrawn: the images as the method redraws them.
-        factors: `[n, f]` of the images.
-        scene: renders factors.
+        before: the images as the method redraws them, with their factors.
         kept: factors that can be read.
     """
-    labels, edited = (margin(classify(redrawn)) > 0).long(), torch.empty_like(redrawn)
+    labels, edited = (before.margins > 0).long(), torch.empty_like(before.reconstructions)
     for label, strength in ((0, 1.0), (1, -1.0)):
         if (rows := labels == label).any():
             edited[rows] = method.edit(images[rows], attributes, strength)
-    return Edit(
-        twins(classify, read, factors, redrawn, edited, scene=scene, readable=kept), 1 - 2 * labels
-    )
+    return Edit(twins(before, edited, readable=kept), 1 - 2 * labels)
 
 
 def score_edits(made: Sequence[Edit], true: Importance, *, monotone: bool) -> dict[str, Any]:
@@ -266,16 +259,9 @@ class Bench:
         redrawn = method.edit(self.photos, (), 0.0)
         quality = read_quality(self.reader, self.factors, redrawn)
         kept = readable(*quality)
-        make = partial(
-            make_edit,
-            images=self.photos,
-            classify=self.classify,
-            read=self.reader.read,
-            redrawn=redrawn,
-            factors=self.factors,
-            scene=self.reader.scene,
-            kept=kept,
-        )
+        scene, read = self.reader.scene, self.reader.read
+        before = Unedited(self.classify, read, self.factors, redrawn, scene=scene)
+        make = partial(make_edit, images=self.photos, before=before, kept=kept)
         made = [make(method, [attribute]) for attribute in method.attributes]
         score = score_edits(made, self.true, monotone=self.monotone)
         first = make(method, list(method.attributes)[:TOGETHER])
@@ -286,7 +272,7 @@ class Bench:
             "readable": [name for name, good in zip(names, kept.tolist(), strict=True) if good],
             "reading": dict(zip(names, torch.stack(quality, 1).tolist(), strict=True)),
             "attributes": rows,
-            **self.flipped(first, margin(self.classify(redrawn))),
+            **self.flipped(first, before.margins),
         }
 
     def flipped(self, edit: Edit, before: Float[Tensor, " n"]) -> dict[str, Any]:

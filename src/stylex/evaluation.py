@@ -19,7 +19,7 @@ from stylex import flips, metrics, runs
 from stylex.attfind import Search
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
-from stylex.looking import spread
+from stylex.looking import Features, Likeness, spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
 from stylex.scrutiny import counterparts, returns, scrutinise
@@ -28,7 +28,6 @@ from stylex.shapes import Images, Latents, Logits, Probabilities
 from stylex.subjects import Subjects
 
 FITTED = 4096  # train images for PCA: more change nothing that shows
-Features = Callable[[Images], Float[Tensor, "n d"]]
 Says = Callable[[str], object]
 
 
@@ -203,13 +202,11 @@ def substrate(
     }
     pick = torch.Generator().manual_seed(seed)
     half = known[torch.randperm(len(known), generator=pick)[:n].to(known.device)]
-    reference = in_batches(features, half)
-    unit = reference.square().mean().sqrt()  # the cubic kernel blows up whatever is not near 1
-    reference = reference / unit
-    seen = {name: in_batches(features, images)[: len(half)] / unit for name, images in sets.items()}
+    near = Likeness(features, half)
+    seen = {name: near.see(images)[: len(half)] for name, images in sets.items()}
     return table | {
-        "kid": {name: metrics.kid(its, reference) for name, its in seen.items()},
-        "frechet64": {name: metrics.frechet(its, reference) for name, its in seen.items()},
+        "kid": {name: metrics.kid(its, near.reference) for name, its in seen.items()},
+        "frechet64": {name: metrics.frechet(its, near.reference) for name, its in seen.items()},
     }
 
 

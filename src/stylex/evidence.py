@@ -35,6 +35,7 @@ AGREEMENT = (
 WORDS = {
     "l1": "L1 error",
     "perceptual": "perceptual error",
+    "kid": "kernel distance of image sets (KID)",
     "lpips-squeeze": "LPIPS, squeeze",
     "none": "perceptual error",
     "classifier": "features of the explained classifier",

@@ -20,6 +20,11 @@ from stylex.standing import counted, effect, standing, title
 
 Json = Mapping[str, Any]
 SHOWN = 10  # attributes in a card
+# of a snapshot, by their names in a card; agreement never without its floors
+CURVE = {"images": "images_seen", "L1": "l1", "perceptual": "perceptual"}
+CURVE |= {"agreement": "agreement", "mean w": "agreement_mean_w", "other w": "agreement_other_w"}
+CURVE |= {"swapped p": "agreement_swapped_p", "mean p": "agreement_mean_p", "chance": "chance"}
+CURVE |= {"KID": "kid", "KID from noise": "kid_noise"}
 COPIED = ("search", "search_tensors", "metrics", "log", "attributes", "notes", "classifier")
 
 
@@ -63,7 +68,8 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
 
 def card(about: Json, metrics: Json, log: list[Any], *, images: str, sheet: str = "") -> str:
     """The model card, in Markdown; every number is the run's own."""
-    return "\n".join([*_head(about, images, sheet), *_evidence(metrics, log), *_recipe(about)])
+    parts = (_head(about, images, sheet), _evidence(metrics, log), _curve(log), _recipe(about))
+    return "\n".join(line for part in parts for line in part)
 
 
 def _head(about: Json, images: str, sheet: str) -> Iterator[str]:
@@ -96,6 +102,22 @@ def _evidence(metrics: Json, log: list[Any]) -> Iterator[str]:
         name = escape(title(metrics, one)).replace("|", "/")
         yield f"| {name} | {standing(one)} | {effect(one)} |"
     yield ""
+
+
+def _curve(log: list[Any]) -> Iterator[str]:
+    """What the snapshots said while images were seen."""
+    yield "## Training, on search images\n"
+    yield f"| {' | '.join(CURVE)} |\n|{'---|' * len(CURVE)}"
+    for line in (line for line in log if "measures" in line):
+        said = {"images_seen": line["images_seen"], **line["measures"]}
+        yield f"| {' | '.join(_shown(said.get(key)) for key in CURVE.values())} |"
+    yield ""
+
+
+def _shown(value: int | float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _recipe(about: Json) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What a trained model draws and how well: measured numbers and rows of pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,13 +9,16 @@ from torch import Tensor
 
 from stylex import metrics
 from stylex.data import ImageSet
+from stylex.features import load_features
 from stylex.losses import Distance, Perceptual, kl
 from stylex.model import StylEx, in_batches
 from stylex.shapes import Images
 
+Features = Callable[[Images], Float[Tensor, "n d"]]
 Rows = dict[str, Float[Tensor, "m c h w"]]  # fewer images than were measured
 
 
+COMPARED = 256  # train photos that a set of drawn ones is held against
 KINDS = {"lpips": "lpips-squeeze"}  # its name in results says which network
 
 
@@ -66,15 +70,62 @@ def contact_rows(
     return {"photo": photos} | rows
 
 
+class Likeness:
+    """How near a set of drawn images is to photos whose features are asked once.
+
+    Args:
+        features: of both; their name belongs beside every distance.
+        photos: `[n, c, h, w]` in [-1, 1], two or more.
+    """
+
+    def __init__(self, features: Features, photos: Images):
+        seen = in_batches(features, photos).cpu()  # distances are taken in double precision
+        self.features, self.unit = features, seen.square().mean().sqrt()
+        self.reference = seen / self.unit  # the cubic kernel blows up whatever is not near 1
+
+    def see(self, images: Images) -> Float[Tensor, "n d"]:
+        """Features of images in the photos' unit."""
+        return in_batches(self.features, images).cpu() / self.unit
+
+    def kid(self, images: Images) -> float:
+        """KID of images and photos, see `metrics.kid`."""
+        return metrics.kid(self.see(images), self.reference)
+
+
+def likeness(photos: ImageSet, perceptual: Perceptual, device: torch.device) -> Likeness | None:
+    """To some train photos, where LPIPS is in use: its trunk gives the features."""
+    if perceptual != "lpips" or len(photos) < 2:
+        return None
+    some = photos.batch(spread(len(photos), COMPARED)).to(device)
+    return Likeness(load_features().to(device), some)
+
+
+def from_noise(model: StylEx, logits: Tensor, *, seed: int) -> Images:
+    """As many images from noise, under the probabilities of photos."""
+    draw = torch.Generator(logits.device).manual_seed(seed)
+    z = torch.randn(len(logits), model.generator.latent, generator=draw, device=logits.device)
+    w = in_batches(model.generator.mapping, z)
+    return in_batches(model.synthesize, in_batches(model.style, w, logits.softmax(1)))
+
+
 def watch(
-    model: StylEx, photos: Images, distance: Distance, *, seed: int
+    model: StylEx,
+    photos: Images,
+    distance: Distance,
+    *,
+    seed: int,
+    likeness: Likeness | None = None,
 ) -> tuple[dict[str, float], Rows]:
     """The measures of one snapshot and the rows of its contact sheet."""
     logits = in_batches(model.classifier, photos)
     rows = contact_rows(model, photos, logits, seed=seed)
     mean_photo = photos.mean(0, keepdim=True).expand_as(photos)
     redrawn = in_batches(model.reconstruct, photos)
-    return measure(model, photos, logits) | {
+    near: dict[str, float] = {}
+    if likeness and len(photos) > 1:
+        samples = from_noise(model, logits, seed=seed)
+        near = {"kid": likeness.kid(redrawn), "kid_noise": likeness.kid(samples)}
+    return measure(model, photos, logits) | near | {
         "perceptual": in_batches(distance, photos, redrawn).mean().item(),
         "l1_mean_image": metrics.l1(photos, mean_photo).mean().item(),
         "diversity": metrics.diversity(rows["noise samples"]),

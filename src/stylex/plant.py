@@ -6,6 +6,7 @@ The mark goes on a share of one class, a classifier learns from these photos, a 
 classifier, and the mark's own reader says which attribute, if any, brings the mark.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from stylex.attfind import Search, class_index
 from stylex.classifier import ABOUT_FILE, Classifier, load_classifier
 from stylex.classifying import train_classifier
 from stylex.data import ImageSet, read_splits
+from stylex.flips import top
 from stylex.looking import spread
 from stylex.marks import MARKS, Mark, with_room
 from stylex.metrics import bootstrap_interval, random_attributes
@@ -35,6 +37,7 @@ from stylex.stylespace import Attribute, shift, shift_all
 from stylex.training import train
 from stylex.truth import margin
 
+CHANNELS = 3  # of the written photos: gray ones too, for a tint is none
 COUNT = 10  # attributes that are looked at
 SHOWN = 8  # photos in a picture
 BROUGHT = 0.25  # of a full mark, that an attribute must bring to be the mark [O]
@@ -73,11 +76,13 @@ def plant(
 
     Returns:
         The numbers of `plant.json`: the smallest share from which on the mark is `used` and
-        `found`, and what `look_for` measured for each share.
+        `found` at all shares, and for each share the `correlation` of mark and class and what
+        `look_for` measured.
 
     Raises:
         FileNotFoundError: there are no such photos.
-        ValueError: photos without classes, no such class, or a share that is none.
+        ValueError: photos without classes, no such class, a share that is none, or a run that was
+            begun with another mark, class or other photos.
     """
     began, console = time.monotonic(), Console(soft_wrap=True, highlight=False)
     if wrong := [part for part in share if not 0 < part <= 1]:
@@ -93,13 +98,16 @@ def plant(
     rows = []
     for part in sorted(set(share)):
         files = Run(Path(run) / f"share-{part:g}")
+        together = correlation(photos["train"].labels or (), classes[target], part)
         console.print(f"\n[bold]{mark} on {part:.0%} of {classes[target]}[/bold]  {files.path}")
+        console.print(f"mark and class correlate at {together:.2f}")
         write_photos(photos, MARKS[mark], classes[target], files, share=part, seed=seed)
         model = train(
             files.images,
             _classifier(files, resolution, classifier_images, seed),
             run=files.path,
             resolution=resolution,
+            channels=CHANNELS,
             budget=budget,
             total_images=total_images,
             perceptual="classifier",
@@ -110,13 +118,14 @@ def plant(
         written = read_splits(files.images, resolution=resolution)["search"]
         found = search(model, written, files, images_seen=images_seen)
         test = photos["test"].batch(spread(len(photos["test"]), TESTED))
-        row = {"share": part} | look_for(model, found, MARKS[mark], with_room(test), target=target)
+        row = {"share": part, "correlation": together}
+        row |= look_for(model, found, MARKS[mark], with_room(test), target=target)
         picture(model, found, MARKS[mark], with_room(test), row, target=target, files=files)
         console.print(row["says"])
         rows.append(row)
     table = {"data": data, "mark": mark, "class": classes[target], "seed": seed, "shares": rows}
     for word in ("used", "found"):
-        table[word] = min((row["share"] for row in rows if row[word]), default=None)
+        table[word] = onset(rows, word)
     table["minutes"] = (time.monotonic() - began) / 60
     write_json(Run(run).plant, table)
     console.print(as_table(table))
@@ -130,9 +139,22 @@ def plant(
 def write_photos(
     photos: dict[str, ImageSet], mark: Mark, marked: str, files: Run, *, share: float, seed: int
 ) -> None:
-    """Write all photos with room for a mark, some of one class with it, unless they are there."""
+    """Write all photos with room for a mark, some of one class with it, unless they are there.
+
+    Raises:
+        ValueError: others are there.
+    """
+    asked: dict[str, Any] = {"mark": mark.name, "class": marked, "share": share, "seed": seed}
+    asked |= {f"{split} photos": images.hash[:12] for split, images in photos.items()}
     if files.images.is_file():
+        then = read_json(files.plant) if files.plant.is_file() else {}
+        for name in (name for name in asked if then.get(name) != asked[name]):
+            raise ValueError(
+                f"{files.path} was begun with {name} {then.get(name, 'unknown')}, now it is "
+                f"{asked[name]}; give the same, or another --run"
+            )
         return
+    write_json(files.plant, asked)
 
     def named() -> Iterator[tuple[str, Tensor]]:
         draw = torch.Generator().manual_seed(seed)
@@ -155,6 +177,22 @@ def chosen(
     gets = torch.zeros(len(labels), dtype=torch.bool)
     gets[torch.tensor(rows, dtype=torch.long)[order]] = True
     return gets
+
+
+def correlation(labels: Sequence[str], marked: str, share: float) -> float:
+    """Of a mark on this share of one class with being of that class (phi)."""
+    part = labels.count(marked) / len(labels)
+    return math.sqrt(share * (1 - part) / (1 - part * share))
+
+
+def onset(rows: Sequence[dict[str, Any]], word: str) -> float | None:
+    """The smallest share from which on it holds for all of them, which ascend."""
+    share = None
+    for row in reversed(rows):
+        if not row[word]:
+            break
+        share = row["share"]
+    return share
 
 
 def _classifier(files: Run, resolution: int, total_images: int, seed: int) -> Classifier:
@@ -218,7 +256,7 @@ def look_for(
         "used": low > CHANGED,
         "attributes": attributes,
         "found": next((a["rank"] for a in attributes if a["is_mark"]), None),
-        "together": weigh(ours) if ours else None,
+        "together": weigh(top(found, target, COUNT)) if ours else None,
         "floor": max((weigh([a])["brings"] for a in chance), default=None),
         "agreement": agreement,
         "accuracy": model.classifier.about.get("accuracy"),
@@ -346,11 +384,13 @@ def picture(
 
 def as_table(table: dict[str, Any]) -> Table:
     """All shares, for a terminal."""
-    shown = Table("share", "effect of the mark", "used", "found as", "brings", "random brings")
+    names = ("share", "correlation", "effect of the mark", "used", "found as", "brings")
+    shown = Table(*names, "random brings")
     for row in table["shares"]:
         best = _best(row) if row["attributes"] else None
         shown.add_row(
             f"{row['share']:g}",
+            f"{row['correlation']:.2f}",
             f"{row['effect']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
             "yes" if row["used"] else "no",
             f"attribute {row['found']}" if row["found"] else "not found",

@@ -9,10 +9,12 @@ not be found: a classifier of random weights, one that learned shuffled labels, 
 images a deciding factor was taken away.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, get_args
 
 import torch
@@ -43,11 +45,13 @@ from stylex.scrutiny import scrutinise
 from stylex.shapes import Images, Logits
 from stylex.subjects import Subjects
 from stylex.synthetic import CLASSES, Kind, Rule, draw_rule
-from stylex.training import train
+from stylex.training import MAY_CHANGE, NOT_SETTINGS, train
 from stylex.truth import EXPLAINED, importance
 
 SEARCHED = 80  # images, of at most 100 promised
 TESTED = 200  # images on which attributes are measured
+# of a training: what a cell says itself, or what follows from its images and its length
+OWN = {"resolution", "channels", "total_images", "seed", "device", "adversarial_from_images"}
 
 
 def cell(
@@ -89,17 +93,20 @@ def cell(
         factor of a control; `rivals`, a score by name; `minutes` of the call that finished it.
 
     Raises:
-        ValueError: no such scene or control, or the directory holds another cell.
+        ValueError: no such scene or control, or the directory holds another cell, or one that was
+            trained by another recipe than today's.
     """
     checked(scene=scene, kind=kind, control=control, net=net)
     files, asked = Run(run), {"scene": scene, "kind": kind, "count": count, "net": net}
     asked |= {"correlation": correlation, "seed": seed, "control": control}
     asked |= {"total_images": total_images, "training": dict(training or {})}
+    options = {"perceptual": "classifier"} | asked["training"]
     if files.planted.is_file():
         table = read_json(files.planted)
-        if asked.items() <= table.items():
-            return table
-        raise ValueError(f"{run} holds another cell than {asked}; give another directory")
+        if not asked.items() <= table.items():
+            raise ValueError(f"{run} holds another cell than {asked}; give another directory")
+        check_recipe(files, options)
+        return table
     began = time.monotonic()
     progress(f"{run}: {_rule(asked)}")
     draw_images(_rule(asked), files, seed=seed, control=control)
@@ -111,7 +118,7 @@ def cell(
         total_images=total_images,
         seed=seed,
         device="cpu",  # so many minutes of so many cores
-        **{"perceptual": "classifier"} | asked["training"],
+        **options,
     )
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
@@ -125,6 +132,28 @@ def cell(
     table["minutes"] = (time.monotonic() - began) / 60
     write_json(files.planted, table)
     return table
+
+
+def check_recipe(files: Run, options: Mapping[str, Any]) -> None:
+    """Whether a finished cell was trained as it would be today: old cells are no new result.
+
+    Args:
+        files: its run.
+        options: of `training.train`, other than its defaults.
+
+    Raises:
+        ValueError: an option was another one then.
+    """
+    parts = inspect.signature(train).parameters.values()
+    today = {part.name: part.default for part in parts if part.default is not part.empty}
+    today |= options
+    then = read_json(files.about)["settings"]
+    for name in (name for name in today if name not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}):
+        if then.get(name) != today[name]:
+            raise ValueError(
+                f"{files.path} was trained with {name} {then.get(name)}, today it would be "
+                f"{today[name]}; give other --runs"
+            )
 
 
 def bench(run: str) -> Bench:
@@ -270,7 +299,7 @@ def measure(model: StylEx, found: Search, stand: Bench, *, control: Control = ""
 def compete(
     stand: Bench, model: StylEx, found: Search, photos: ImageSet, plain: str
 ) -> dict[str, dict[str, Any]]:
-    """The rivals' scores on a cell, by name.
+    """The rivals' scores on a cell, by name, each with its `seconds` to find and to measure.
 
     Args:
         stand: the cell's.
@@ -278,17 +307,22 @@ def compete(
         photos: its search images.
         plain: run of `train_plain`.
     """
-    files = Run.open(plain)
+    began, files = time.monotonic(), Run.open(plain)
     width = read_json(files.about)["settings"]["width"]
     generator = StylEx(model.classifier, resolution=SIDE, width=width)
     generator.load_own_state(load_file(files.model))
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
-    entrants = rivals.on_plain(generator, explaining.search(generator, images))
-    entrants |= rivals.on_generator(model, found, images)
-    entrants["pixels"] = rivals.Pixels(model.classifier)
-    tables = {name: stand.score(method) for name, method in entrants.items()}
-    return tables | {"grid": rivals.grid(stand)}
+    entrants = chain(
+        rivals.on_plain(generator, explaining.search(generator, images)),
+        rivals.on_generator(model, found, images),
+        [("pixels", rivals.Pixels(model.classifier)), ("grid", None)],
+    )
+    tables: dict[str, dict[str, Any]] = {}
+    for name, method in entrants:
+        table = stand.score(method) if method else rivals.grid(stand)
+        tables[name], began = table | {"seconds": time.monotonic() - began}, time.monotonic()
+    return tables
 
 
 def _ends(model: StylEx) -> tuple[Callable[[Images], Any], Callable[[Any], Images]]:

@@ -37,16 +37,20 @@ class Votes(NamedTuple):
     people: bool
 
 
-def forest(title: str, points: Sequence[Point], lines: Mapping[str, float]) -> str:
+def forest(
+    title: str, points: Sequence[Point], lines: Mapping[str, float], *, legend: str = ""
+) -> str:
     """A share for each line of text, between 0 and 1.
 
     Args:
         title: what is shared.
         points: in the order of their lines.
         lines: values to compare with, each by its name.
+        legend: what bars and numbers are; by default those of a study.
     """
     height = TOP + LINE * len(points) + 40
-    legend = f"{_groups(p.people for p in points)}; bars: 95 % interval; at the right: answers"
+    groups = _groups(p.people for p in points)
+    legend = legend or f"{groups}; bars: 95 % interval; at the right: answers"
     drawn = [
         tag("rect", width=WIDTH, height=height, class_="paper"),
         tag("text", title, x=12, y=24, font_weight=600),

@@ -1,6 +1,6 @@
 """Other people's methods on the bench of `edits`: each short, each with its source.
 
-    rivals = on_generator(model, found, images)         # random, SeFa, latent gradient
+    rivals = dict(on_generator(model, found, images))   # random, SeFa, latent gradient
     rivals["pixels"] = Pixels(classifier)               # flips, and no factor
     tables = {name: bench.score(rival) for name, rival in rivals.items()}
     tables["grid"] = grid(bench)                        # names factors, edits nothing
@@ -9,7 +9,7 @@ What has no class of its own, as a SeFa direction, is turned and ranked by what 
 classifier, so that all methods answer the same question.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,30 +33,34 @@ EXEMPLARS = 30  # images of a class that the classifier is surest of
 Ways = Float[Tensor, "m d"]
 
 
-def on_plain(model: StylEx, found: Search) -> dict[str, Method]:
-    """The rivals on a generator that was trained without the classifier.
+def on_plain(model: StylEx, found: Search) -> Iterator[tuple[str, Method]]:
+    """The rivals on a generator that was trained without the classifier, each as it is asked for.
 
     Args:
         model: that generator, with the classifier to explain.
         found: AttFind's search on it: the paper's method less its training.
     """
     encode, draw = partial(in_batches, model.styles), partial(in_batches, model.synthesize)
+    yield "attfind on plain", of_search(found, encode, draw)
     chosen = stylespace(found.styles, found.logits, coordinates=model.layout.searched)
     ways = single(chosen, found.styles.shape[1])
-    return {
-        "attfind on plain": of_search(found, encode, draw),
-        "stylespace on plain": Moves.within(encode, draw, ways, found.styles),
-    }
+    yield "stylespace on plain", Moves.within(encode, draw, ways, found.styles)
 
 
-def on_generator(model: StylEx, found: Search, images: Images) -> dict[str, Method]:
+def on_generator(model: StylEx, found: Search, images: Images) -> Iterator[tuple[str, Method]]:
     """The rivals on the generator that AttFind searched: only what they choose is different.
+
+    Each is found when it is asked for, so that its time can be taken.
 
     Args:
         model: the generator, with the classifier to explain.
         found: AttFind's search.
         images: the search's own, `[n, c, h, w]`.
     """
+    styles, synthesize = partial(in_batches, model.styles), partial(in_batches, model.synthesize)
+    chance = random_attributes(COUNT, coordinates=model.layout.searched, target=1)
+    ways = single(chance, found.styles.shape[1])
+    yield "random coordinates", Moves.within(styles, synthesize, ways, found.styles)
     latent = model.generator.latent
 
     def encode(images: Images) -> Vectors:
@@ -69,17 +73,9 @@ def on_generator(model: StylEx, found: Search, images: Images) -> dict[str, Meth
     moves = partial(Moves.within, partial(in_batches, encode), partial(in_batches, draw))
     affine = model.generator.affine.weight.detach()[: model.layout.searched, :latent]
     eigen = moves(_padded(sefa(affine), codes.shape[1]), codes)
+    yield "sefa", ranked(eigen, partial(in_batches, model.classifier), codes)
     slope = gradient(draw, model.classifier, codes.clone())[:, :latent]
-    slope = _padded(functional.normalize(slope), codes.shape[1])
-    chance = random_attributes(COUNT, coordinates=model.layout.searched, target=1)
-    styles, synthesize = partial(in_batches, model.styles), partial(in_batches, model.synthesize)
-    return {
-        "random coordinates": Moves.within(
-            styles, synthesize, single(chance, found.styles.shape[1]), found.styles
-        ),
-        "sefa": ranked(eigen, partial(in_batches, model.classifier), codes),
-        "latent gradient": moves(slope, codes),
-    }
+    yield "latent gradient", moves(_padded(functional.normalize(slope), codes.shape[1]), codes)
 
 
 def stylespace(

@@ -13,7 +13,7 @@ from torch import Tensor
 from stylex import health, pictures, plan, runs
 from stylex.classifier import Classifier
 from stylex.data import ImageSet, Sampler, read_splits
-from stylex.looking import final_table, spread, watch
+from stylex.looking import final_table, likeness, spread, watch
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.parallel import Precision, draw_for, everywhere, start, wait
@@ -199,6 +199,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.recoveries: list[dict[str, str]] = []  # findings for the next snapshot
         photos = splits["train"]
+        self.likeness = None if quiet else likeness(photos, options.perceptual, fabric.device)
         ways = (False, True) if options.flips else (False,)
         self.logits = torch.stack([self._all_logits(photos, flip) for flip in ways])
         self.step = self._first_step()
@@ -283,9 +284,11 @@ class Training:
         """Measure the averaged networks on search images and draw the contact sheet."""
         photos = self.splits["search"]
         photos = photos.batch(spread(len(photos), WATCHED)).to(self.fabric.device)
-        measures, rows = watch(self.step.average, photos, self.distance, seed=self.options.seed)
+        given = {"seed": self.options.seed, "likeness": self.likeness}
+        measures, rows = watch(self.step.average, photos, self.distance, **given)
         if self.images_seen <= self.options.adversarial_from_images:  # noise is not trained yet
-            measures = {k: v for k, v in measures.items() if not k.startswith("diversity")}
+            early = ("diversity", "kid_noise")
+            measures = {k: v for k, v in measures.items() if not k.startswith(early)}
         picture = pictures.sheet(list(rows.values()), list(rows))
         pictures.save(picture, self.files.sheet(self.images_seen))
         return measures

@@ -2,7 +2,8 @@
 
     truth = importance(classify, LEAVES, seed=0)   # of every factor, in logits, with its bounds
     used(truth.g, truth.low)                       # the factors that an explanation has to name
-    pair = twins(classify, read, factors, reconstructions, edited, scene=LEAVES)
+    before = Unedited(classify, read, factors, reconstructions, scene=LEAVES)
+    pair = twins(before, edited)
     score_found(changes, toward, effects, explained, truth)
 
 Only callables come in: `classify` (images to logits) and `read` (images to factors).
@@ -147,18 +148,40 @@ class Twins:
         return self.explained < EXPLAINED
 
 
+class Unedited:
+    """What all edits of some images are compared with: drawn, read and classified once.
+
+    Args:
+        classify: images to logits.
+        read: images to factors.
+        factors: `[n, f]` of the photos.
+        reconstructions: `[n, c, h, w]`, before any attribute.
+        scene: renders factors.
+        target: class whose margin is compared.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        classify: Classify,
+        read: Read,
+        factors: Factors,
+        reconstructions: Images,
+        *,
+        scene: Scene,
+        target: int = 1,
+    ):
+        self.classify, self.read, self.scene, self.target = classify, read, scene, target
+        self.factors, self.reconstructions = factors, reconstructions
+        self.photos = scene.render(factors, resolution=reconstructions.shape[-1])
+        self.margins = _margins(classify, reconstructions, target)
+        self.photo_margins = _margins(classify, self.photos, target)
+        self.found = read(reconstructions)
+        self.sigma = softness(self.photos, reconstructions)
+
+
 @torch.no_grad()
-def twins(
-    classify: Classify,
-    read: Read,
-    factors: Factors,
-    reconstructions: Images,
-    edited: Images,
-    *,
-    scene: Scene,
-    readable: Bool[Tensor, " f"] | None = None,
-    target: int = 1,
-) -> Twins:
+def twins(before: Unedited, edited: Images, *, readable: Bool[Tensor, " f"] | None = None) -> Twins:
     """Would the measured change of the factors alone have done what the edit did?
 
     Each photo is rendered again with exactly the change that the readers measure between its
@@ -170,31 +193,25 @@ def twins(
     *unedited* reconstructions: a generator that draws soft edges is no adversary.
 
     Args:
-        classify: images to logits.
-        read: images to factors.
-        factors: `[n, f]` of the photos.
-        reconstructions, edited: `[n, c, h, w]`, before and after the attribute.
-        scene: renders factors.
+        before: photos and reconstructions.
+        edited: `[n, c, h, w]`, the reconstructions after the attribute.
         readable: factors that are read well enough; the others are left as they are.
-        target: class whose margin is compared.
     """
-    changes = read(edited) - read(reconstructions)
+    changes = before.read(edited) - before.found
     if readable is not None:
         changes = changes * readable
-    side = edited.shape[-1]
-    photos = scene.render(factors, resolution=side)
-    drawn = scene.render((factors + changes).clamp(*REACH), resolution=side)
-    sigma = softness(photos, reconstructions)
-    edit, twin = edited - reconstructions, gaussian_blur(drawn - photos, sigma)
+    moved = (before.factors + changes).clamp(*REACH)
+    drawn = before.scene.render(moved, resolution=edited.shape[-1])
+    edit, twin = edited - before.reconstructions, gaussian_blur(drawn - before.photos, before.sigma)
     energy = edit.square().sum()
     left = (edit - twin).square().sum() / energy.clamp_min(1e-12)
-    seen = [_margins(classify, x, target) for x in (edited, reconstructions, drawn, photos)]
+    after, alone = (_margins(before.classify, x, before.target) for x in (edited, drawn))
     return Twins(
         changes=changes,
-        edits=seen[0] - seen[1],
-        twins=seen[2] - seen[3],
+        edits=after - before.margins,
+        twins=alone - before.photo_margins,
         explained=(1 - left).clamp_min(0).item() if energy > 0 else 0.0,
-        sigma=sigma,
+        sigma=before.sigma,
     )
 
 

@@ -1,0 +1,193 @@
+"""The planted grid without a training: what is run, kept, summed up and held against its marks."""
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import made
+import planted
+import planted_table
+
+from stylex.parts import parts_of
+from stylex.runs import Run, read_json, write_json
+from stylex.training import train
+
+GOOD = dict.fromkeys(planted_table.MEANS, 1.0) | {"false_discovery": 0.0}
+RIVAL = GOOD | {"f1": 0.5, "seconds": 2.0}
+NAMES = {"first": "leaf hue", "second": "leaf width"}
+
+
+class Cells:
+    """Stands for `planting.cell`: no training; tables are kept, some fail, what ran is counted."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.fails: set[str] = set()
+
+    def __call__(self, run: str, *, training: Any, plain: str | None, **asked: Any) -> dict:
+        """A finished table, read or made."""
+        files = Run(run)
+        if files.planted.is_file():
+            return read_json(files.planted)
+        self.ran.append(run)
+        if any(run.endswith(name) for name in self.fails):
+            raise RuntimeError("the losses were no numbers")
+        name = NAMES.get(asked["control"])
+        row = {"rank": 1, "factor": name, "used": True, "repeats": None, "shut": []}
+        row |= {"effect": 1.0, "explained": 1.0, "passed": True}
+        f1 = 0.8 if training or asked["correlation"] else 1.0
+        table = asked | GOOD | {"f1": f1, "used": ["spot hue"], "attributes": [row]}
+        table |= {"minutes": 1.0, "accuracy": 0.9, "looked_at": 10, "passed_falsely": 0}
+        table |= {"hidden": "spot size" if name else None}
+        table |= {"rivals": {"sefa": RIVAL, "grid": {"f1": 0.75, "seconds": 1.0}}} if plain else {}
+        write_json(files.planted, table)
+        return table
+
+
+@pytest.fixture
+def cells(tmp_path: Path, monkeypatch) -> Cells:
+    """Nothing is trained, nothing outside of the test's folder is written."""
+    cells = Cells()
+    monkeypatch.setattr(planted, "cell", cells)
+    monkeypatch.setattr(planted, "train_plain", lambda place, **options: None)
+    monkeypatch.setattr(planted, "made", lambda seeds: {"made": {"seeds": seeds}})
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    monkeypatch.setattr(planted_table, "IMAGES", tmp_path)
+    ends = lambda values, seed: (values.min().item(), values.max().item())  # noqa: E731  # at once
+    monkeypatch.setattr(planted_table, "bootstrap_interval", ends)
+    return cells
+
+
+def ran(tmp_path: Path, **options: Any) -> dict[str, Any]:
+    """The command, and the file that it wrote."""
+    planted.main(runs=str(tmp_path / "runs"), **options)
+    name = "planted_short" if options.get("short") else "planted"
+    return json.loads((tmp_path / f"{name}.json").read_text())
+
+
+def test_the_grid_from_its_cells_to_its_marks(cells: Cells, tmp_path: Path) -> None:
+    """Every cell and control once; the keys that readers rely on; every mark is reached."""
+    table = ran(tmp_path)
+    assert len(cells.ran) == len(set(cells.ran)) == 26 + 8
+    assert (table["cells_missing"], table["failed"], table["ablations"]) == (0, [], {})
+    assert (table["f1"], table["f1_correlated"]) == (1, 0.8)
+    assert (table["f1_low"], table["f1_high"]) == (1, 1)
+    assert len(table["f1_seeds"]) == len(planted_table.at(table["cells"], 0.0))
+    for name, f1 in (("sefa", 0.5), ("grid", 0.75)):
+        its = table["baselines"][name]
+        assert (its["f1"], its["f1_high"], its["f1_correlated"]) == (f1, f1, f1)
+        assert its["seconds"] == (2 if name == "sefa" else 1)
+        assert its["false_discovery"] is None
+        assert its["why_false_discovery"]
+    assert table["baselines"]["grid"]["why_purity"]
+    assert table["reached"] == dict.fromkeys(table["reached"], True)
+    assert len(table["pairs"]) == 2
+    svg = (tmp_path / "planted.svg").read_text()
+    assert "ours, nuisance at 0.9" in svg
+    assert "full: people" not in svg
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(
+    cells: Cells, tmp_path: Path, capsys
+) -> None:
+    """It counts as missing, and is tried again by the same command, which runs nothing else."""
+    cells.fails = {"cells-sum-2-0-small-1003", "cells-sum-2-0-small-shuffled-1060"}
+    table = ran(tmp_path)
+    assert len(table["failed"]) == table["cells_missing"] == 2
+    assert table["failed"][0]["why"] == "the losses were no numbers"
+    assert "FAILED " in capsys.readouterr().out
+    cells.ran, cells.fails = [], set()
+    table = ran(tmp_path)
+    assert len(cells.ran) == 2
+    assert (table["cells_missing"], table["failed"]) == (0, [])
+
+
+def test_finished_ablations_are_kept(cells: Cells, tmp_path: Path) -> None:
+    """A number for each with its interval, beside the same cells with nothing left out."""
+    table = ran(tmp_path, ablations=True)
+    assert set(table["ablations"]) == {planted.WHOLE, *planted.ABLATIONS}
+    assert table["ablations"]["without KL"]["f1"] == pytest.approx(0.8)
+    whole = table["ablations"][planted.WHOLE]
+    assert (whole["cells"], whole["f1"], whole["f1_correlated"]) == (4, 1, 0.8)
+    assert len(cells.ran) == 34 + 4 * len(planted.ABLATIONS)
+    assert ran(tmp_path)["ablations"] == table["ablations"]
+
+
+def test_an_old_cell_ends_the_command_in_one_line(
+    cells: Cells, tmp_path: Path, monkeypatch
+) -> None:
+    """Before anything is trained."""
+    ran(tmp_path)
+
+    def stale(run: str, **asked: Any) -> dict:
+        raise ValueError(f"{run} was trained with hide_p 0.0; give other --runs")
+
+    monkeypatch.setattr(planted, "cell", stale)
+    with pytest.raises(SystemExit, match=r"^\S+ was trained with hide_p 0.0; give other --runs$"):
+        ran(tmp_path)
+
+
+def test_the_short_form_has_the_same_keys(cells: Cells, tmp_path: Path) -> None:
+    """Three cells and two controls, no rivals, no correlated cell."""
+    table = ran(tmp_path, short=True)
+    assert (len(cells.ran), table["cells_missing"], table["f1"]) == (5, 0, 1)
+    assert table["f1_correlated"] is None
+    assert table["why_f1_correlated"]
+
+
+def marks(f1: float, rival: float, **found: Any) -> dict[str, bool | None]:
+    """What is reached with such an F1 beside such a rival's upper bound."""
+    ours = {name: {"mean": 1.0} for name in planted_table.MEANS} | {"f1": {"mean": f1}}
+    group = {"ours": ours, "sefa": {"f1": {"mean": rival, "high": rival}}}
+    methods = {"uncorrelated": group, "correlated 0.9": group}
+    none = {"false_discovery": None, "hidden_looked_at": 0, "hidden_reported": 0, "pairs": []}
+    return planted_table.reached(methods, none | found)
+
+
+def test_marks_by_hand() -> None:
+    """As good as a rival is not above it; controls count, and nothing is known before they ran."""
+    assert marks(0.95, 0.95)["f1 above every rival"] is False
+    assert marks(0.95, 0.94)["f1 above every rival"] is True
+    unknown = marks(1.0, 0.5)
+    controls = [
+        "false discoveries in controls",
+        "hidden factors never reported",
+        "explanations of pairs differ",
+    ]
+    assert [unknown[name] for name in controls] == [None, None, None]
+    pairs = [{"differ": True}, {"differ": False}]
+    bad = {"false_discovery": 0.06, "hidden_looked_at": 4, "hidden_reported": 1, "pairs": pairs}
+    assert [marks(1.0, 0.5, **bad)[name] for name in controls] == [False, False, False]
+
+
+def test_a_pair_differs_where_both_name_something() -> None:
+    """Two empty lists, or one, tell nothing apart."""
+
+    def control(control: str, factor: str | None) -> dict[str, Any]:
+        rows = [{"factor": factor, "repeats": None}]
+        its = {"scene": "leaves", "seed": 0, "control": control, "accuracy": 0.9}
+        return its | {"used": ["leaf hue"], "attributes": rows}
+
+    for first, second, differ in (
+        ("leaf hue", "leaf width", True),
+        ("leaf hue", "leaf hue", False),
+        (None, "leaf hue", False),
+        (None, None, False),
+    ):
+        both = [control("first", first), control("second", second)]
+        assert planted_table.pairs(both)[0]["differ"] is differ
+
+
+def test_no_noise_leaves_as_many_hybrids() -> None:
+    """Of a batch of the default size: two hybrids each, with two noise images or with none."""
+    defaults = {name: its.default for name, its in inspect.signature(train).parameters.items()}
+    left = defaults | planted.ABLATIONS["without the noise pass"]
+    with_noise, without = (parts_of(SimpleNamespace(**o)) for o in (defaults, left))
+    assert with_noise.hybrids == without.hybrids == without.noise == 2
+    assert with_noise.noise == 4
