@@ -93,9 +93,11 @@ class Desk {
   async open(image, about) {
     this.image = image;
     this.release();
-    for (const [coordinate, { slider }] of this.rows) {
+    for (const [coordinate, row] of this.rows) {
       const [min, max, step] = source.range(this.number, image, coordinate), x = this.moves.get(coordinate);
-      Object.assign(slider, { min, max, step });
+      row.still = min === max;
+      Object.assign(row.slider, row.still ? { min: -1, max: 1 } : { min, max, step });
+      row.slider.title = row.still ? "not drawn on this image" : "";
       if (x < min || x > max) this.moves.delete(coordinate);
     }
     this.hold();
@@ -151,8 +153,8 @@ class Desk {
 
   hold() {
     const only = !source.together && [...this.moves.keys()].some((j) => this.frozen.has(j)); // one at a time
-    for (const [coordinate, { slider }] of this.rows) {
-      slider.disabled = only || slider.min === slider.max || this.frozen.has(coordinate);
+    for (const [coordinate, { slider, still }] of this.rows) {
+      slider.disabled = only || still || this.frozen.has(coordinate);
     }
   }
 
