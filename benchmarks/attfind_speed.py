@@ -148,7 +148,7 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool, images: int) -
         row = styles[turn : turn + 1]
         spent = loops(model, row, ends, moves, draw)
         spent["exact"] = engine(synthesis, folded, row, ends, **sample, spend=timed)
-        turns.append(spent | {"peak": convolution_peak()})
+        turns.append(spent | {"peak": convolution_peak(torch.float)})
     flops = engine(synthesis, folded, styles[:1], ends, **sample, spend=counted)
     each = {kind: statistics.median(turn[kind] for turn in turns[1:]) for kind in turns[0]}
     ratios = [turn["grouped"] / turn["exact"] for turn in turns[1:]]

@@ -396,6 +396,11 @@ def test_two_runs_side_by_side(page):
     page.locator("#gallery [role=option]").nth(1).click()
     page.wait_for_timeout(300)
     assert drawn(page, 0) == drawn(page, 1) == [255] * 4
+    for desk, where in enumerate(("", "/runs/1")):  # each card stands on the page of its run
+        link = page.locator(".desk").nth(desk).get_by_role("link", name="its card").first
+        there, card = link.get_attribute("href").split("#")
+        assert there == where
+        assert f'id="{card}"' in page.request.get(page.url + where.strip("/")).text()
     page.get_by_role("button", name="Which attributes does only one").click()
     page.locator("#compared table").nth(1).wait_for()
     assert "only quarters" in page.locator("#compared table").first.inner_text()

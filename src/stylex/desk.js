@@ -271,7 +271,7 @@ class Desk {
     const coordinate = this.studied = this.focus;
     this.label();
     const { knob } = this.rows.get(coordinate);
-    const parts = [make("h4", {}, this.nameOf(coordinate)), this.naming(coordinate), facts(knob, this.run)];
+    const parts = [make("h4", {}, this.nameOf(coordinate)), this.naming(coordinate), facts(knob, this.run, this.number)];
     const more = make("div", { class: "both-ways" });
     this.$(".detail").replaceChildren(...parts, more);
     this.examples = async () => {
@@ -331,8 +331,8 @@ class Desk {
   }
 }
 
-function facts(knob, run) {
-  const parts = [];
+function facts(knob, run, number) {
+  const parts = [], page = said.live && said.page !== number ? `/runs/${number}` : ""; // of its cards
   for (const way of knob.ways) {
     const high = way.direction ? "high" : "low";
     const pairs = [
@@ -345,7 +345,7 @@ function facts(knob, run) {
       make("span", { class: `mark ${gate.passed ? "passed" : gate.passed === false ? "failed" : ""}` },
         gate.passed ? "\u2713 " : gate.passed === false ? "\u2717 " : "? "),
       `${gate.name}: ${gate.says}`));
-    parts.push(make("div", {}, list, make("ul", { class: "reasons" }, ...gates), make("a", { href: `#${way.id}` }, "its card")));
+    parts.push(make("div", {}, list, make("ul", { class: "reasons" }, ...gates), make("a", { href: `${page}#${way.id}` }, "its card")));
   }
   return make("div", { class: "both" }, ...parts);
 }
