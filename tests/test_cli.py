@@ -76,9 +76,9 @@ def refused(*arguments: object) -> str:
     return answer.err
 
 
-def draw(folder: Path) -> Path:
+def draw(folder: Path, *, seed: int = 0) -> Path:
     """Labelled images: bright backgrounds are "yes"."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for part, count in PARTS.items():
         factors = LEAVES.sample(count, generator)
         for i, image in enumerate(LEAVES.render(factors, supersample=1)):
@@ -121,6 +121,7 @@ def way(photos, tmp_path_factory) -> SimpleNamespace:
     )
     answers.reported, answers.log, answers.trained = reported, log, trained
     answers.run, answers.photo, answers.classifier = run, photo, classifier
+    answers.photos = photos
     return answers
 
 
@@ -135,8 +136,9 @@ def evaluated(way, tmp_path_factory) -> SimpleNamespace:
     """The finished run, evaluated with quickly trained judges, and its report."""
     run = Path(shutil.copytree(way.run, tmp_path_factory.mktemp("evaluated") / "run"))
     quick = ("--panel-images", 128, "--features", "none", "--count", 2)
-    # eight test images are too few for a rate, so those of training stand in
-    more = read_json(Run(run).about)["data"]["source"] + "/train"
+    # the run's eight test images are too few for a rate
+    more = draw(tmp_path_factory.mktemp("more"), seed=1) / "train"
+    shutil.copy(next((way.photos / "train" / "yes").iterdir()), more / "yes" / "seen.png")
     answer = stylex("evaluate", "--run", run, "--data", more, *quick)
     return SimpleNamespace(run=run, answer=answer, report=stylex("report", "--run", run))
 
@@ -162,10 +164,18 @@ def test_evaluate_writes_what_the_report_shows(evaluated):
     assert "no linear probe" in metrics["panel"]["why"]
     assert metrics["substrate"]["features"] == "none"
     assert metrics["evaluated"]["images"] == PARTS["train"]
+    assert "1 of 49 images were trained or searched on: left out" in evaluated.answer.out
     assert metrics["reconstruction"], "what the training measured stays"
     assert "stylex report --run" in evaluated.answer.out
     page = Run(evaluated.run).report.read_text(encoding="utf-8")
     assert "rank-biased overlap" in page.lower()
+
+
+def test_nothing_is_evaluated_on_what_was_trained_on(way):
+    """The run's own folder and its training folder hold nothing new."""
+    for folder in (way.photos / "train", way.photos / "search"):
+        says = refused("evaluate", "--run", way.run, "--data", folder)
+        assert "has only images that the run has seen; give some others" in says
 
 
 def test_an_exported_run_explains_and_reports(evaluated, way, tmp_path):

@@ -437,6 +437,13 @@ def test_on_demand_equals_cached(tmp_path: Path, kind: str):
         assert there.channels == here.channels == 3
         for indices in (torch.tensor([len(here) - 1, 0]), slice(0, 2), slice(0, 0), [0]):
             assert torch.equal(here.batch(indices), there.batch(indices))
+    every = read_images(source, resolution=32)
+    for mixed, sides in ((every, cached), (cached["train"], cached), (opened["train"], opened)):
+        left = mixed.without(sides["search"], sides["test"])
+        assert left.names == sides["train"].names
+        assert left.labels == ("a",) * len(left)
+        assert left.hash == sides["train"].hash
+        assert not len(left.without(mixed))
 
 
 def test_gray_is_found_and_colour_too(tmp_path: Path):

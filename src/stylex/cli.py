@@ -255,7 +255,13 @@ def evaluate(
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
     photos = splits["test"]
     if data is not None:
-        photos = read_images(data, resolution=model.resolution, channels=model.channels)
+        given = read_images(data, resolution=model.resolution, channels=model.channels)
+        photos = given.without(splits["train"], splits["search"])
+        if not len(photos):
+            raise ValueError(f"{data} has only images that the run has seen; give some others")
+        if seen := len(given) - len(photos):
+            says = f"{seen:,} of {len(given):,} images were trained or searched on: left out"
+            console.print(says)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:

@@ -5,8 +5,9 @@ One decoding for all (`photos`): uint8 in the cache, [-1, 1] for the networks.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -83,11 +84,31 @@ class ImageSet:
         return self.images.shape[1]
 
     @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each image's pixels."""
+        images = self.images
+        return images.digests if isinstance(images, OnDemand) else tuple(map(_digest, images))
+
+    def without(self, *others: "ImageSet") -> "ImageSet":
+        """Those of the images that are in none of the others, pixel for pixel."""
+        known = {digest for other in others for digest in other.digests}
+        rows = [i for i, digest in enumerate(self.digests) if digest not in known]
+
+        def some(column: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(column[i] for i in rows)
+
+        images, shape = self.images, (len(rows), *self.images.shape[1:])
+        if isinstance(images, OnDemand):
+            images = OnDemand(some(images.entries), some(images.digests), shape)
+        else:
+            images = images[rows]
+        labels = self.labels and some(self.labels)
+        return replace(self, images=images, names=some(self.names), labels=labels)
+
+    @property
     def hash(self) -> str:
         """SHA-256 over names and pixels, the same whether cached or not."""
-        images = self.images
-        digests = images.digests if isinstance(images, OnDemand) else map(_digest, images)
-        pairs = zip(self.names, digests, strict=True)
+        pairs = zip(self.names, self.digests, strict=True)
         return hashlib.sha256("\n".join(f"{d} {n}" for n, d in pairs).encode()).hexdigest()
 
 
