@@ -328,7 +328,7 @@ def view(
     import torch
 
     paths = [Path(one) for one in run]
-    # one core is the browser's: two threads that wait for it and for each other take twice as long
+    # one core is the browser's: two threads that wait for it and for each other take longer
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
     sessions, missing = open_sessions(paths, data=data, images=images, classifiers=classifier)
     app = create_app(paths, sessions, missing=missing)
