@@ -218,9 +218,10 @@ def test_export_needs_a_finished_run(copied, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_judges_named_by_the_user_are_asked(copied, way):
+def test_judges_named_by_the_user_are_asked(copied, way, tmp_path):
     """The explained classifier as its own judge, twice: the ceiling is 1."""
-    given = ("--data", way.trained[2] / "train", "--features", "none", "--count", 1)
+    more = draw(tmp_path / "more", seed=1) / "train"
+    given = ("--data", more, "--features", "none", "--count", 1)
     judges = ("--oracle", way.classifier, "--oracle", way.classifier)
     answer = stylex("evaluate", "--run", copied, *given, *judges)
     assert answer.code == 0, answer.err

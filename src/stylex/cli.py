@@ -243,7 +243,6 @@ def evaluate(
     from stylex import evaluation, judging, proof, showing
     from stylex.attfind import Search
     from stylex.classifier import load_classifier
-    from stylex.data import read_images
     from stylex.features import load_features
     from stylex.looking import KINDS, spread
     from stylex.runs import Run, read_json, write_json
@@ -253,15 +252,7 @@ def evaluate(
     splits, why = _splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
-    photos = splits["test"]
-    if data is not None:
-        given = read_images(data, resolution=model.resolution, channels=model.channels)
-        photos = given.without(splits["train"], splits["search"])
-        if not len(photos):
-            raise ValueError(f"{data} has only images that the run has seen; give some others")
-        if seen := len(given) - len(photos):
-            says = f"{seen:,} of {len(given):,} images were trained or searched on: left out"
-            console.print(says)
+    photos = splits["test"] if data is None else _unseen(data, model, splits, console.print)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
@@ -352,6 +343,21 @@ def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "Image
     if splits["train"].hash != about["data"]["hash"]:
         return {}, f"{source} has changed since {run} was trained; give new images by --data"
     return splits, ""
+
+
+def _unseen(
+    data: str, model: "StylEx", splits: dict[str, "ImageSet"], say: Callable[[str], None]
+) -> "ImageSet":
+    """Images to evaluate on: none that the run was trained or searched on."""
+    from stylex.data import read_images
+
+    given = read_images(data, resolution=model.resolution, channels=model.channels)
+    photos = given.without(splits["train"], splits["search"])
+    if not len(photos):
+        raise ValueError(f"{data} has only images that the run has seen; give some others")
+    if seen := len(given) - len(photos):
+        say(f"{seen:,} of {len(given):,} images were trained or searched on: left out")
+    return photos
 
 
 def _refuse(says: str) -> int:
