@@ -29,10 +29,10 @@ class Known(Screen):
 
     truth: Tensor
 
-    def measure(self, coordinates: Tensor) -> None:
-        """Take the exact effects of these coordinates."""
-        self.effects[:, coordinates] = self.truth[:, coordinates]
-        self.exact |= coordinates
+    def measure(self, wanted: Tensor) -> None:
+        """Take the exact effects of these moves."""
+        self.effects[wanted] = self.truth[wanted]
+        self.known |= wanted
 
 
 def lists(model: StylEx, styles: Tensor, loops: Loops) -> dict[str, Any]:

@@ -39,8 +39,10 @@ from stylex.folding import Classify, Folded, goals_of, without_norms
 from stylex.ledger import Ledger, bytes_of
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
+from stylex.photos import as_unit
+from stylex.rehearsing import expect
 from stylex.runs import read_json, write_json
-from stylex.screening import AUDITED, expect, quick
+from stylex.screening import quick
 
 PARTS = ("64", "256", "lists", "memory")
 CASES = {"64": "64_2464_mobilenet", "256": "256_config_e_mobilenet"}
@@ -69,10 +71,10 @@ def main() -> None:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
             keep("memory", alone.submit(resident).result())
     if "64" in given.only:
-        about = {"rounds": 5, "moves": 40, "whole": True, "images": 16}
+        about = {"rounds": 5, "moves": 40, "whole": True, "images": 160}
         keep(CASES["64"], speed(lively(random_model(64)), **about))
     if "256" in given.only:
-        about = {"rounds": 3, "moves": 8, "whole": False, "images": 4}
+        about = {"rounds": 3, "moves": 8, "whole": False, "images": 16}
         keep(CASES["256"], speed(lively(random_model(256)), **about))
     for path in given.models if "lists" in given.only else ():
         model = StylEx.load(path)
@@ -152,7 +154,8 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool, images: int) -
     flops = engine(synthesis, folded, styles[:1], ends, **sample, spend=counted)
     each = {kind: statistics.median(turn[kind] for turn in turns[1:]) for kind in turns[0]}
     ratios = [turn["grouped"] / turn["exact"] for turn in turns[1:]]
-    evaluations, seconds = foretold(synthesis, folded, styles, ends, batch)
+    given = {"targets": [0, 1], "batch": batch, **CHOICE}
+    evaluations, seconds = expect(synthesis, folded, styles, ends, **given)
     fast = hasty(model, folded, styles[:images], moves=moves, **sample)
     rows = {
         "coordinates": searched,
@@ -182,22 +185,6 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool, images: int) -
     return rows
 
 
-def foretold(
-    synthesis: Synthesis, classify: Classify, styles: Tensor, ends: Tensor, batch: int
-) -> tuple[int, float]:
-    """Evaluations and seconds of the quick search by its own estimate.
-
-    Raises:
-        ValueError: it found nothing to choose from: its cost would be that of no search.
-    """
-    targets = [0, 1]
-    given = (synthesis, classify, styles, ends)
-    evaluations, seconds = expect(*given, targets=targets, batch=batch, **CHOICE)
-    if evaluations <= len(styles) * (sweep.passes(targets) + 2 * AUDITED):
-        raise ValueError("the quick search would measure nothing but its audit; fit the network")
-    return evaluations, seconds
-
-
 def hasty(
     model: StylEx,
     classify: Classify,
@@ -207,20 +194,28 @@ def hasty(
     batch: int,
     draw: torch.Generator,
 ) -> dict[str, Any]:
-    """A whole quick search, between two timings of the loop."""
+    """A whole quick search, between two timings of the loop, and what it said beforehand.
+
+    Raises:
+        ValueError: it found nothing to choose from: its cost would be that of no search.
+    """
     ends, synthesis = stylespace.bounds(styles), model.generator.synthesis
     finish = finisher(model, styles, ends, CHOICE["count"])
     given = (synthesis, classify, styles, ends)
+    expected = expect(*given, targets=[0, 1], batch=batch, **CHOICE)[1]
     spent = [loops(model, styles[:1], ends, moves, draw)]
     began = time.perf_counter()
     found = quick(*given, finish=finish, targets=[0, 1], batch=batch, **CHOICE)
     seconds = time.perf_counter() - began
+    if not found.attributes:
+        raise ValueError("the quick search chose nothing but its audit; fit the network")
     spent.append(loops(model, styles[:1], ends, moves, draw))
     every = 2 * model.layout.searched * len(styles)
     each = {kind: statistics.mean(turn[kind] for turn in spent) for kind in spent[0]}
     return {
         "fast_images": len(styles),
         "fast_seconds": seconds,
+        "fast_expected_seconds": expected,
         "fast_ratio": each["loop"] * every / seconds,
         "fast_ratio_grouped": each["grouped"] * every / seconds,
         "fast_chosen": len(found.attributes),
@@ -333,9 +328,10 @@ def resident() -> dict[str, Any]:
     libraries = peak()
     model = random_model(256)
     synthesis, widths = model.generator.synthesis, model.layout.widths
-    photos = torch.rand(SEARCHED, 3, 256, 256).mul_(2).sub_(1)  # no copy beside them
-    styles = in_batches(model.styles, photos[:8], batch=model.at_once)
-    ends, classify = stylespace.bounds(styles), without_norms(model.classifier, photos[:2])
+    photos = torch.randint(256, (SEARCHED, 3, 256, 256), dtype=torch.uint8)
+    few = as_unit(photos[:8])
+    styles = in_batches(model.styles, few, batch=model.at_once)
+    ends, classify = stylespace.bounds(styles), without_norms(model.classifier, few[:2])
     batch = sweep.batch_within(MEMORY / 8, synthesis, classify, styles[:1])
     table = torch.ones(SEARCHED, model.layout.searched, 2, len(model.classes))
     starts = torch.tensor([0, *widths]).cumsum(0)[:-1]

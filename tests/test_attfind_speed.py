@@ -49,21 +49,16 @@ def test_wide_models_have_the_coordinates_that_are_named():
 
 def test_a_quick_search_that_chooses_nothing_is_not_timed(model, monkeypatch):
     """Where all images are left out; otherwise both it and its estimate have measured something."""
-    monkeypatch.setattr(attfind_speed, "AUDITED", 4)
     monkeypatch.setattr(screening, "AUDITED", 4)
     monkeypatch.setattr(screening, "AHEAD", 4)
     styles = attfind_speed.sampled(model, 4)
-    given = (model.generator.synthesis, model.classifier)
-    evaluations, seconds = attfind_speed.foretold(*given, styles, stylespace.bounds(styles), 8)
-    assert evaluations > 4 * (sweep.passes([0, 1]) + 2 * 4)
-    assert seconds > 0
-    sample = {"batch": 8, "draw": torch.Generator().manual_seed(0)}
-    row = attfind_speed.hasty(model, model.classifier, styles, moves=2, **sample)
+    sample = {"moves": 2, "batch": 8, "draw": torch.Generator().manual_seed(0)}
+    row = attfind_speed.hasty(model, model.classifier, styles, **sample)
     assert row["fast_chosen"] > 0
     assert row["fast_ratio"] > 0
-    wild = (given[0], lambda images: 1e4 * model.classifier(images))
+    assert row["fast_expected_seconds"] > 0
     with pytest.raises(ValueError, match="nothing but its audit"):
-        attfind_speed.foretold(*wild, styles, stylespace.bounds(styles), 8)
+        attfind_speed.hasty(model, lambda images: 1e4 * model.classifier(images), styles, **sample)
 
 
 def test_lists_of_a_tiny_model(model, monkeypatch):
@@ -122,5 +117,6 @@ def test_the_example_in_the_docs_is_what_the_command_found():
     said = read_json(attfind_speed.RESULTS / "attfind_certificate.json")["certificate"]
     page = (Path(__file__).parents[1] / "docs" / "attfind.md").read_text(encoding="utf-8")
     assert said["says"] in " ".join(page.replace("\n> ", " ").split())
-    row = f"| {str(said['sure']).lower()} | {said['measured']:.3f} | {said['ahead']}, "
-    assert f"{row}{str(said['widened']).lower()} | healthy {said['correlation']['0']:.2f}, " in page
+    row = f"| {str(said['sure']).lower()} | {said['raced']:.3f} | {said['measured']:.3f} | "
+    row += f"{said['ahead']}, {str(said['widened']).lower()} | "
+    assert f"{row}healthy {said['correlation']['0']:.2f}, " in page

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import real_domains
+import training_curve
 import training_steady
 
 from stylex.runs import Run, append_line, write_json
@@ -43,6 +44,15 @@ def test_no_control_says_why(tmp_path: Path) -> None:
         table = real_domains.pooled("share", run, "not trained")
         assert table["share"] is table["share_low"] is table["share_high"] is None
         assert table["why_share"] == "not trained"
+
+
+def test_a_curve_has_the_lengths_that_all_runs_have() -> None:
+    """Lowest and highest of each."""
+    one = {"agreement": 0.8, "chance": 0.5, "perceptual": 0.1}
+    other = {"agreement": 0.9, "chance": 0.4, "perceptual": 0.2}
+    rows = training_curve.curve([{1000: one, 2000: one}, {2000: other, 3000: other}])
+    ends = {"agreement": [0.8, 0.9], "chance": [0.4, 0.5], "perceptual": [0.1, 0.2]}
+    assert rows == [{"images_seen": 2000, **ends}]
 
 
 def seed(path: Path, levels: list[float], *, lpips: float, nan: bool = False) -> Path:

@@ -8,7 +8,7 @@ from test_training import OPTIONS, draw_photos, make_classifier
 
 from stylex import plan
 from stylex.plan import Speeds, seconds_of
-from stylex.runs import Run, read_json
+from stylex.runs import Run, read_json, write_json
 from stylex.training import train
 
 FAST = Speeds(alone=100.0, judged=50.0)
@@ -69,3 +69,24 @@ def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path):
         spoken = train(photos, classifier, run=tmp_path / "spoken", **settings)
     for name, value in plain.own_state().items():
         torch.testing.assert_close(value, spoken.own_state()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_to_expect_is_the_row_that_the_length_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the published models; a shorter run is told where they begin."""
+    row = {"agreement": [0.7, 0.9], "chance": [0.4, 0.6], "perceptual": [0.05, 0.1]}
+    rows = [row | {"images_seen": n} for n in (2000, 4000)]
+    write_json(tmp_path / "expected.json", {"rows": rows})
+    monkeypatch.setattr(plan, "EXPECTED", tmp_path / "expected.json")
+    assert plan.expected(3999).startswith("after 2,000 images at 32 px the published models kept")
+    says = "of 70% to 90% of the photos (guessing: 40% to 60%), at a perceptual distance of 0.05 to"
+    assert says in plan.expected(10**6)
+    assert plan.expected(1999).endswith("first measured after 2,000 images")
+
+
+def test_the_published_models_have_a_curve():
+    """The file that comes with the package says how it was made."""
+    known = read_json(plan.EXPECTED)
+    assert known["made"]["command"] == "python benchmarks/training_curve.py"
+    assert [row["images_seen"] for row in known["rows"]]

@@ -1,6 +1,7 @@
 """The quick search: what it reports is exact, what it chooses is what the exact one chooses."""
 
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_sweep import Clock, classify_as, drawn, few, some_styles
 
-from stylex import screening
+from stylex import rehearsing, screening
 from stylex.attfind import Search, find
 from stylex.ledger import Ledger
 from stylex.screening import quick
@@ -64,7 +65,8 @@ def moves(found: Search) -> list[tuple[int, int, int]]:
 )
 def test_the_list_is_that_of_the_exact_search(seed, rule, classes):
     """In order, where effects are nearly linear; a fraction of the coordinates was measured."""
-    both = Both(seed, size=0.1, classes=classes, rule=rule, count=4, threshold=0.05)
+    with patch.object(screening, "MANY", 4):
+        both = Both(seed, size=0.1, classes=classes, rule=rule, count=4, threshold=0.05)
     assert moves(both.exact)
     assert moves(both.quick) == moves(both.exact)
     for ours, theirs in zip(both.quick.attributes, both.exact.attributes, strict=True):
@@ -111,10 +113,10 @@ class Known(screening.Screen):
 
     truth: torch.Tensor
 
-    def measure(self, coordinates):
+    def measure(self, wanted):
         """Look it up."""
-        self.effects[:, coordinates] = self.truth[:, coordinates]
-        self.exact |= coordinates
+        self.effects[wanted] = self.truth[wanted]
+        self.known |= wanted
 
 
 def known(foretold: torch.Tensor, truth: torch.Tensor, *, targets=(0, 1), ahead=4) -> Known:
@@ -188,6 +190,33 @@ def test_right_predictions_are_sure():
     assert said["says"].endswith("At 95 % at most 9% of them could.")
 
 
+@pytest.mark.parametrize("rule", ["cumulative", "single", "share"])
+def test_a_race_ends_before_every_image_was_measured(rule):
+    """The exact list, from a small part of all effects; what is in it is measured everywhere."""
+    draw = torch.Generator().manual_seed(1)
+    truth = torch.rand(400, 60, 2, 2, generator=draw) * torch.rand(1, 60, 2, 1, generator=draw)
+    foretold = truth + 0.1 * torch.rand(1, 60, 2, 2, generator=draw)
+    foretold += 0.05 * torch.randn(truth.shape, generator=draw)
+    screen = known(foretold, truth, ahead=screening.AHEAD)
+    exact, fast = chosen(screen, rule=rule, threshold=2.5, count=5)
+    assert moves(fast) == moves(exact)
+    attributes = [(a.effect, a.share) for a in fast.attributes]
+    assert attributes == [(a.effect, a.share) for a in exact.attributes]
+    said = fast.made["certificate"]
+    assert said["raced"] > 0.5
+    assert said["measured"] < 0.3
+    assert {a.coordinate for a in fast.attributes} <= set(fast.made["measured"])
+
+
+def test_where_all_moves_raced_no_audit_is_told():
+    """There is nobody left to draw."""
+    told = {"measured": 0.2, "raced": 1.0, "correlation": {"0": 0.9}, "left_out": 0}
+    said = screening.certificate(told | {"audits": 1, "audited": 0, "hidden": 0}, whole=False)
+    assert said["says"].endswith(
+        "(20% of all effects); that all races were decided rightly is 95% sure."
+    )
+
+
 def test_images_left_out_by_prediction_are_told():
     """By the effects that are foretold: classes that nobody asked for do not dilute them."""
     truth = some_effects(classes=3)
@@ -198,16 +227,32 @@ def test_images_left_out_by_prediction_are_told():
     assert said["says"].startswith("Not sure: 1 unstable images were left out by prediction. Rep")
 
 
+def raced(foretold: list[float], truth: list[float], images: int) -> tuple[int, Known]:
+    """The coordinate that wins upwards over images that are all alike."""
+    told, true = torch.zeros(images, len(truth), 2, 2), torch.zeros(images, len(truth), 2, 2)
+    told[:, :, 0, 1], true[:, :, 0, 1] = torch.tensor(foretold), torch.tensor(truth)
+    screen, taken = known(told, true), torch.zeros(len(truth), 2, dtype=torch.bool)
+    how = {"taken": taken, "risk": 0.05}
+    return screen.best(torch.arange(images), 1, lambda effects: effects, **how) // 2, screen
+
+
 def test_after_a_near_miss_it_is_chosen_again(monkeypatch):
     """The fourth of four was best, so it looks further, and finds what is better still."""
     monkeypatch.setattr(screening, "DOUBT", -2.0)
-    foretold, truth = torch.zeros(1, 64, 2, 2), torch.zeros(1, 64, 2, 2)
-    foretold[0, :, 0, 1] = torch.arange(64.0, 0.0, -1.0)
-    truth[0, :, 0, 1] = torch.tensor([60.0, 60.0, 60.0, 100.0, *[30.0] * 60])
-    truth[0, 13, 0, 1] = 200.0
-    screen = known(foretold, truth)
-    assert screen.best(lambda: screen.effects[0, :, :, 1], 1) == 2 * 13
-    assert screen.widened
+    truth = [60.0, 60.0, 60.0, 100.0, *[30.0] * 60]
+    truth[13] = 200.0
+    best, screen = raced([64.0 - j for j in range(64)], truth, images=40)
+    assert (best, screen.widened) == (13, True)
+
+
+def test_over_few_images_it_looks_further(monkeypatch):
+    """A mean over three of them is foretold less surely: 40 moves race, where over forty 4 do."""
+    monkeypatch.setattr(screening, "DOUBT", -2.0)
+    foretold = [64.0 - j for j in range(64)]
+    truth = [100.0, *foretold[1:20], 200.0, *foretold[21:]]
+    assert raced(foretold, truth, images=40)[0] == 0
+    best, screen = raced(foretold, truth, images=3)
+    assert (best, screen.widened) == (20, False)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +271,7 @@ def test_doubt_is_about_the_order_of_rises(foretold, measured, agree):
         torch.tensor([[x, -9.0] for x in xs])[None, ..., None] for xs in (foretold, measured)
     )
     screen = known(told, true, targets=[0])
-    screen.exact[:] = True
+    screen.known[:] = True
     screen.effects[:] = true
     assert screen.correlation(0) == pytest.approx(agree)
 
@@ -244,17 +289,28 @@ def test_a_table_past_the_memory_lies_in_a_file(tmp_path):
     assert list(tmp_path.glob("*/effects-0"))
 
 
+def test_errors_are_told_apart_into_common_and_own_ones():
+    """All off by half of what was foretold; then each by another half, up and down."""
+    told = torch.full((2, 3, 2, 1), 2.0)
+    assert rehearsing.errors(told + 1, told) == pytest.approx((0.5, 0.0))
+    swing = torch.tensor([1.0, -1.0])[:, None, None, None]
+    common, own = rehearsing.errors(told + swing, told)
+    assert common == 0
+    assert own == pytest.approx(0.5 * 2**0.5)  # the variance of two, unbiased
+    assert rehearsing.errors(told[:1] + 1, told[:1]) == pytest.approx((0.5, 0.0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "rule"), [(3, "cumulative"), (5, "share")])
 def test_the_cost_is_foretold(seed, rule, monkeypatch):
     """Seconds and evaluations within 30 % of what is then spent, over more images than sampled."""
     asked = {"rule": rule, "count": 4, "threshold": 0.05}
     problem, clock = Problem(seed, size=0.1, images=20, **asked), Clock()
-    monkeypatch.setattr(screening.time, "perf_counter", clock)
+    monkeypatch.setattr(rehearsing.time, "perf_counter", clock)
     told: list[tuple[int, int]] = []
     ledger = Ledger(progress=lambda *now: told.append(now))
     with clock.counter:
-        evaluations, seconds = screening.expect(*problem.given, source=None, **problem.asked)
+        evaluations, seconds = rehearsing.expect(*problem.given, source=None, **problem.asked)
         began = clock()
         quick(*problem.given, finish=problem.finish, ledger=ledger, **problem.asked)
     assert seconds == pytest.approx(clock() - began, rel=0.3)

@@ -58,6 +58,18 @@ def test_a_curve_is_the_edit_at_every_strength(opened):
         assert shares == opened.edit(2, {1: 0.5, 0: strength})["probabilities"]
 
 
+def test_a_curve_reaches_as_far_as_the_knob():
+    """To the strength of the search, but not to 3: no knob goes so far, and no flip."""
+    for strength, end in ((0.5, 1.0), (1.5, 1.5), (3.0, 2.0)):
+        model = session().model
+        opened = Session(model, searched(model, ROWS, count=3, threshold=2.5, strength=strength))
+        assert set(opened.flip(0, {}, 1, [])["moves"].values()) <= {min(strength, 2.0)}
+        drawn = asyncio.run(opened.curve(0, {}, 0))
+        assert (drawn["strengths"][0], drawn["strengths"][-1]) == (-end, end)
+        far = opened.edit(0, {0: end})["probabilities"]
+        assert drawn["probabilities"][-1] == far
+
+
 def test_a_move_does_not_wait_for_a_curve_or_for_examples():
     """Both are drawn a few images at a time, and examples but once."""
     opened, done = session(), []

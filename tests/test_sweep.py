@@ -181,6 +181,39 @@ def test_only_the_wanted_coordinates_are_moved():
     torch.testing.assert_close(some, every[:, wanted], rtol=0, atol=1e-5 * scale)
 
 
+def test_a_few_moves_of_many_images_are_the_same_effects(tmp_path):
+    """Each drawn from the start, three at once; a move that goes nowhere has none at all."""
+    synthesis, classify = drawn(9), classify_as(2, 9)
+    styles = some_styles(synthesis, 4, 9)
+    given = (synthesis, classify, styles, bounds(styles))
+    every, base = measure(*given)
+    moves = torch.tensor([[3, 5, 0], [0, 7, 1], [1, 30, 1], [3, 2, 1], [2, 40, 0]])
+    lowest = styles[:, 5].argmin()
+    moves[0, 0] = lowest  # it stands on its bound
+    options = {"moves": moves, "base": base, "batch": 3}
+    some = sweep.scattered(*given, **options, ledger=Ledger(tmp_path))
+    torch.testing.assert_close(some, every[tuple(moves.T)], rtol=0, atol=1e-5 * every.abs().max())
+    assert some[0].tolist() == [0.0, 0.0]
+    assert torch.equal(sweep.scattered(*given, **options), some)
+
+
+def test_only_the_wanted_moves_are_drawn(tmp_path):
+    """On each image others; one that wants none is not even folded."""
+    synthesis, classify = drawn(9), classify_as(2, 9)
+    styles, its = some_styles(synthesis, 3, 9), torch.tensor([2, 40])
+    given = (synthesis, classify, styles, bounds(styles))
+    every, base = measure(*given)
+    wanted = torch.tensor([[[1, 0], [0, 1]], [[0, 0], [0, 0]], [[0, 0], [1, 1]]]).bool()
+    seen = []
+    ledger = Ledger(tmp_path, progress=lambda *now: seen.append(now))
+    options = {"coordinates": its, "wanted": wanted, "base": base, "ledger": ledger}
+    some, _ = measure(*given, **options)
+    torch.testing.assert_close(
+        some, every[:, its] * wanted[..., None], rtol=0, atol=1e-5 * every.abs().max()
+    )
+    assert seen[-1] == (4, 4)
+
+
 def test_base_logits_are_kept_image_by_image(tmp_path):
     """A start that ended after three of five leaves two to the next one."""
     synthesis, classify = drawn(12), classify_as(2, 12)

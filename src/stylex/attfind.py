@@ -252,8 +252,8 @@ def find_again(
 ) -> Search:
     """Select from effects that were measured: other classes, thresholds, rules, at once.
 
-    Of a fast search only coordinates that it measured are chosen, and the certificate says so: it
-    looked for others under its own options, not under these.
+    Of a fast search only coordinates that it measured on all images are chosen, and the certificate
+    says so: it looked for others under its own options, not under these.
 
     Args:
         found: a search of any options.
@@ -265,8 +265,8 @@ def find_again(
     made = {n: said for n, said in found.made.items() if n not in ("certificate", "without")}
     if (among := made.get("measured")) is not None:
         says = (
-            f"Chosen again among the {len(among)} coordinates that the fast search measured; the "
-            "others were not looked at: for those search without --reuse, or with --mode exact."
+            f"Chosen again among the {len(among)} coordinates that the fast search measured on all "
+            "images; the others were not looked at: for those search without --reuse."
         )
         made["certificate"] = {"sure": False, "says": says}
     given |= {"targets": None if target is None else [target], "among": among, "made": made}

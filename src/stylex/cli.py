@@ -160,7 +160,7 @@ def search(
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
         with together, showing.progress_bar("searching", console) as ledger.progress:
             how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
-            found = explaining.search(model, photos.batch(rows), **options, **how)
+            found = explaining.search(model, photos.images[rows], **options, **how)
             parallel.wait(fabric)
     if not first:
         return

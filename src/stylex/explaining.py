@@ -23,7 +23,9 @@ from stylex.folding import without_norms
 from stylex.ledger import Ledger, key_of
 from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
-from stylex.screening import expect, quick
+from stylex.photos import Bytes, as_unit
+from stylex.rehearsing import cost
+from stylex.screening import quick
 from stylex.selection import CHANGED, Rule, stable, threshold_of
 from stylex.shapes import Images, Styles
 from stylex.stylespace import shift, shift_all
@@ -75,7 +77,7 @@ class Explanation:
 
 def search(
     model: StylEx,
-    images: Images,
+    images: Images | Bytes,
     *,
     target: str | int | None = None,
     source: str | int | None = None,
@@ -91,7 +93,8 @@ def search(
 
     Args:
         model: a trained StylEx.
-        images: `[n, c, h, w]` at the model's resolution.
+        images: `[n, c, h, w]` at the model's resolution, in [-1, 1] or, in a quarter of the memory,
+            bytes.
         target: class whose attributes are wanted, by name or index; every class by default.
         source: one-vs-one: only images predicted as this class are to be explained.
         count: attributes for each class.
@@ -115,11 +118,15 @@ def search(
             f"{len(images)} images came, a coordinate has a range only over two or more; give more"
         )
     began, ledger, net = time.monotonic(), ledger or Ledger(), model.generator.synthesis
-    photos = images.to(model.mean_p.device)
+    device = model.mean_p.device
+
+    def encoded(some: Images | Bytes) -> Styles:
+        return model.styles(as_unit(some).to(device))
+
     about = f"{runs.stylex_version()} {model.classifier.hash} {strength} {ledger.memory}"
     ledger.bind(key_of(about, [*model.own_state().values(), images]))
-    encode = partial(in_batches, model.styles, photos, batch=model.at_once)
-    styles = ledger.once("styles", encode).to(photos.device)
+    encode = partial(in_batches, encoded, images, batch=model.at_once)
+    styles = ledger.once("styles", encode).to(device)
     bounds = stylespace.bounds(styles)
     level = threshold_of(threshold, len(model.classes))
     origin = None if source is None else class_index(model.classes, source)
@@ -128,7 +135,7 @@ def search(
     wanted = None if target is None else [target]
     its = {"classes": model.classes, "bounds": bounds, "styles": styles, "strength": strength}
     finish = partial(find, layout=model.layout, targets=wanted, **its, **asked)
-    classify = without_norms(model.classifier, photos[:2])
+    classify = without_norms(model.classifier, as_unit(images[:2]).to(device))
     fitting = partial(sweep.batch_within, ledger.memory / 8, net, classify, styles[:1])
     batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
     given, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
@@ -139,7 +146,7 @@ def search(
     if say and ledger.rank == 0:
         reason = f"{moves:,} moves are {'more' if fast else 'no more'} than {MANY:,}"
         reason = reason if mode == "auto" else "as asked"
-        say(f"{'fast' if fast else 'exact'} ({reason}): {_cost(given, ledger, fast, **options)}")
+        say(f"{'fast' if fast else 'exact'} ({reason}): {cost(given, ledger, fast, **options)}")
     if fast:
         found = quick(*given, finish=finish, ledger=ledger, **options)
     else:
@@ -151,28 +158,6 @@ def search(
         "seconds": round(time.monotonic() - began, 1),
     }
     return replace(found, made=found.made | made)
-
-
-def _cost(given: tuple[Any, ...], ledger: Ledger, fast: bool, **options: Any) -> str:
-    """Evaluations and time that are left, from a few timed moves; the ledger is told, too."""
-    if fast:
-        ledger.expected, seconds = expect(*given, **options)
-        return f"about {ledger.expected:,.0f} evaluations, {_long(seconds / ledger.ranks)}"
-    synthesis, classify, styles, _ = given
-    fold, each = sweep.pace(synthesis, classify, styles[:1], batch=options["batch"])
-    ledger.expected = 2 * len(styles) * len(each)
-    left = 1 - ledger.stands("exact", (len(styles), len(each)))
-    seconds = len(styles) * left * (fold + 2 * float(each.sum())) / ledger.ranks
-    earlier = f", {1 - left:.0%} of them done by an earlier start" if left < 1 else ""
-    return f"{ledger.expected:,} evaluations{earlier}, {_long(seconds)}"
-
-
-def _long(seconds: float) -> str:
-    """A time that somebody waits."""
-    if seconds < 100:
-        return f"about {seconds:.0f} seconds"
-    minutes = seconds / 60
-    return f"about {minutes:.0f} minutes" if minutes < 100 else f"about {minutes / 60:.1f} hours"
 
 
 def _sought(classes: Sequence[str], target: str | int | None, origin: int | None) -> list[int]:
@@ -365,7 +350,7 @@ def add_sufficiency(
     runs.write_json(path, table)
 
 
-def _check(model: StylEx, images: Images, count: int) -> None:
+def _check(model: StylEx, images: Images | Bytes, count: int) -> None:
     if count < 1:
         raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")
     came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)

@@ -37,16 +37,24 @@ class FoldedLayer:
         conv: the layer.
         style: `[i]` of this image.
         features: `[1, i, h, w]` that come in.
+        energy: `[o, i]` of the layer, `ModulatedConv.energy`: the same for all images.
     """
 
-    def __init__(self, conv: StyledConv, style: Float[Tensor, " i"], features: Tensor):
-        self.up, self.style, self.features = conv.up, style, features
+    def __init__(
+        self,
+        conv: StyledConv,
+        style: Float[Tensor, " i"],
+        features: Tensor,
+        energy: Float[Tensor, "o i"],
+    ):
+        self.up, self.style, self.features, self.energy = conv.up, style, features, energy
         self.weight, self.gain = conv.conv.weight, conv.conv.scale * SQRT2  # [o, i, 3, 3]
-        self.energy = (conv.conv.weight.float() * conv.conv.scale).square().sum((2, 3))  # [o, i]
-        self.square = style.square() @ self.energy.T + EPS  # [o]
-        modulated = self.weight * (style * self.gain)[None, :, None, None]
-        self.sum = F.conv2d(features, modulated, padding=1)  # before demodulation
-        folded = modulated * self.square.rsqrt()[:, None, None, None]
+        self.square = style.square() @ energy.T + EPS  # [o]
+        scale = style * self.gain  # [i]
+        # before demodulation; as a convolution of scaled features it needs no weights of its own
+        self.sum = F.conv2d(features * scale[:, None, None], self.weight, padding=1)
+        scales = self.square.rsqrt()[:, None] * scale  # [o, i]
+        folded = self.weight * scales[:, :, None, None]
         self.folded = folded.contiguous(memory_format=torch.channels_last)
         noise = conv.fixed_noise * (conv.noise_strength * SQRT2)
         constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
@@ -59,9 +67,8 @@ class FoldedLayer:
     def finish(self, y: Tensor) -> Tensor:
         """After the convolution: upsampling, noise and bias, activation, in place if it may be."""
         y = upsample(y) if self.up else y
-        if y.requires_grad:
-            return F.leaky_relu(y + self.constant, 0.2)
-        return F.leaky_relu_(y.add_(self.constant), 0.2)
+        y = y + self.constant if y.requires_grad else y.add_(self.constant)
+        return F.leaky_relu_(y, 0.2)
 
     def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
         """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals."""
@@ -83,16 +90,26 @@ class FoldedLayer:
         energies = self.energy[:, coordinates].T[:, None]
         return (self.square + change[..., None] * energies).clamp_min(EPS).rsqrt()
 
-    def slopes(self, gradient: Tensor) -> tuple[Float[Tensor, " o"], Float[Tensor, "o i"]]:
-        """What a gradient with respect to the convolution's output says of sum and channels.
+    def slopes(
+        self, gradients: list[Tensor]
+    ) -> tuple[Float[Tensor, "o t"], Float[Tensor, "o i t"]]:
+        """What gradients with respect to the convolution's output say of sum and channels.
+
+        Args:
+            gradients: `[1, o, h, w]`, one for each of t targets.
 
         Returns:
-            Inner products of the gradient with the sum (before demodulation) `[o]`, and with each
-            one-channel convolution `[o, i]`.
+            Inner products of each with the sum (before demodulation) `[o, t]`, and with each
+            one-channel convolution `[o, i, t]`.
         """
-        sums = (gradient * self.sum).sum((0, 2, 3))
-        each = conv2d_weight(self.features, self.weight.shape, gradient, padding=1)
-        return sums, (each * self.weight).sum((2, 3)) * self.gain
+        sums = [(gradient * self.sum).sum((0, 2, 3)) for gradient in gradients]
+        each = [
+            conv2d_weight(self.features, self.weight.shape, gradient, padding=1)
+            .mul_(self.weight)
+            .sum((2, 3))
+            for gradient in gradients
+        ]
+        return torch.stack(sums, -1), torch.stack(each, -1) * self.gain
 
 
 class Folded:
@@ -101,10 +118,17 @@ class Folded:
     Args:
         synthesis: draws styles with fixed noise.
         row: `[1, s]` the image's styles.
+        energies: of all layers, see `energies_of`; known by whoever folds many images.
     """
 
-    def __init__(self, synthesis: Synthesis, row: Float[Tensor, "1 s"]):
+    def __init__(
+        self,
+        synthesis: Synthesis,
+        row: Float[Tensor, "1 s"],
+        energies: list[Tensor] | None = None,
+    ):
         self.synthesis, self.row = synthesis, row
+        energies = energies or energies_of(synthesis)
         conv_styles, rgb_styles = synthesis.layout.split(row)
         self.layers: list[FoldedLayer] = []
         self.pictures: list[Tensor | None] = []  # what is drawn before each layer
@@ -114,9 +138,10 @@ class Folded:
             self.rgb.append(rgb.weight * rgb.scale * style[0][None, :, None, None])
         x: Tensor = synthesis.constant
         picture: Tensor | None = None
-        for layer, (conv, style) in enumerate(zip(synthesis.convs, conv_styles, strict=True)):
+        every = zip(synthesis.convs, conv_styles, energies, strict=True)
+        for layer, (conv, style, energy) in enumerate(every):
             assert isinstance(conv, StyledConv)
-            self.layers.append(FoldedLayer(conv, style[0], x))
+            self.layers.append(FoldedLayer(conv, style[0], x, energy))
             self.pictures.append(picture)
             x = self.layers[-1].own()
             picture = self.add_picture(layer, x, picture)
@@ -171,6 +196,12 @@ class Folded:
         return self.finish(picture)
 
 
+@torch.no_grad()
+def energies_of(synthesis: Synthesis) -> list[Float[Tensor, "o i"]]:
+    """Sums of squares of every kernel, layer by layer: the same for all images."""
+    return [conv.conv.energy() for conv in synthesis.convs if isinstance(conv, StyledConv)]
+
+
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -178,7 +209,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 @torch.enable_grad()
 def predict(
     folded: Folded, classify: Classify, goals: Float[Tensor, "j 2"], targets: list[int]
-) -> Float[Tensor, "j 2 k"]:
+) -> Float[Tensor, "j 2 targets"]:
     """Effects of every coordinate to first order, by one backward pass for each target.
 
     The change of the touched layer is taken whole, in closed form (input scale and demodulation);
@@ -199,26 +230,25 @@ def predict(
         picture = folded.add_picture(layer, x, picture)
     assert picture is not None
     logits = classify(folded.finish(picture).clamp(-1, 1))[0]
-    effects = goals.new_zeros(len(goals), 2, len(targets))
-    widths = [len(layer.style) for layer in folded.layers]
+    gradients = []
     for k, target in enumerate(targets):
         again = k + 1 < len(targets)
-        gradients = torch.autograd.grad(logits[target], outputs, retain_graph=again)
-        parts = zip(folded.layers, gradients, goals.split(widths), strict=True)
-        effects[..., k] = torch.cat([first_order(*part) for part in parts])
-    return effects.detach()
+        gradients.append(torch.autograd.grad(logits[target], outputs, retain_graph=again))
+    widths = [len(layer.style) for layer in folded.layers]
+    parts = zip(folded.layers, zip(*gradients, strict=True), goals.split(widths), strict=True)
+    return torch.cat([first_order(layer, list(of), where) for layer, of, where in parts])
 
 
 @torch.no_grad()
 def first_order(
-    layer: FoldedLayer, gradient: Tensor, goals: Float[Tensor, "j 2"]
-) -> Float[Tensor, "j 2"]:
-    """Inner product of a gradient with the exact change of a layer's convolution, for all moves."""
-    sums, each = layer.slopes(gradient)
-    scale = layer.scales(torch.arange(len(goals), device=goals.device), goals)
-    of_sum = (scale - layer.square.rsqrt()) @ sums
-    of_channel = (scale * each.T[:, None]).sum(2) * (goals - layer.style[:, None])
-    return of_sum + of_channel
+    layer: FoldedLayer, gradients: list[Tensor], goals: Float[Tensor, "j 2"]
+) -> Float[Tensor, "j 2 t"]:
+    """Inner products of gradients with the exact change of a layer's convolution, for all moves."""
+    sums, each = layer.slopes(gradients)
+    scale = layer.scales(torch.arange(len(goals), device=goals.device), goals)  # [j, 2, o]
+    of_sum = scale @ sums - layer.square.rsqrt() @ sums
+    of_channel = torch.bmm(scale, each.transpose(0, 1))
+    return of_sum + of_channel * (goals - layer.style[:, None])[..., None]
 
 
 def goals_of(row: Styles, bounds: Tensor, strength: float, searched: int) -> Float[Tensor, "j 2"]:

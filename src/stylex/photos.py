@@ -145,6 +145,11 @@ def to_unit(pixels: Bytes) -> Images:
     return pixels.float() / 127.5 - 1
 
 
+def as_unit(images: Images | Bytes) -> Images:
+    """In [-1, 1], whatever they were."""
+    return images if images.is_floating_point() else to_unit(images)
+
+
 def to_bytes(images: Images) -> Bytes:
     """From [-1, 1] to the nearest bytes; what lies outside is clamped."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -26,6 +26,7 @@ from stylex.step import Step
 REHEARSED = 16  # steps of each kind: R1 and path length come once in as many
 ALONE = 0.4  # share of a training before D begins
 SHORT = 200  # steps; so short a training is over before its speed would be known
+EXPECTED = Path(__file__).with_name("expected.json")  # benchmarks/training_curve.py wrote it
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -148,7 +149,8 @@ def length(
             raise ValueError(f"budget {budget} at {says}")
         settings = settings | {"total_images": total}
     total = settings["total_images"]
-    return settings, as_text(speeds, total, int(ALONE * total) if begins is None else begins)
+    says = as_text(speeds, total, int(ALONE * total) if begins is None else begins)
+    return settings, f"{says}\n{expected(total)}"
 
 
 def seconds_of(budget: str) -> float:
@@ -243,4 +245,20 @@ def as_text(speeds: Speeds, total: int, adversarial_from: int) -> str:
     return (
         f"{speeds.alone:.0f} images/s, {speeds.judged:.0f} with the discriminator, which begins at "
         f"{adversarial_from:,}: {total:,} images take about {long}"
+    )
+
+
+def expected(total: int) -> str:
+    """What the published models had come to after as many images, or nearly; for 32 px."""
+    rows = runs.read_json(EXPECTED)["rows"]
+    fewer = [row for row in rows if row["images_seen"] <= total]
+    if not fewer:
+        return f"the published models were first measured after {rows[0]['images_seen']:,} images"
+    row = fewer[-1]
+    agreement, chance = ("{:.0%} to {:.0%}".format(*row[key]) for key in ("agreement", "chance"))
+    low, high = row["perceptual"]
+    return (
+        f"after {row['images_seen']:,} images at 32 px the published models kept the decision of "
+        f"{agreement} of the photos (guessing: {chance}), at a perceptual distance of {low:.2f} to "
+        f"{high:.2f}"
     )

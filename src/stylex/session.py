@@ -33,7 +33,8 @@ from stylex.stylespace import Attribute, shift
 Moves = Mapping[int, float]  # coordinate: strength; below 0 towards the low bound, above the high
 UPLOADS = 32  # kept; the oldest is forgotten
 EXAMPLES = 8  # of each direction
-CURVE = [i / 8 for i in range(-8, 9)]  # strengths of a curve
+CURVE = [i / 8 for i in range(-8, 9)]  # points of a curve, in the knob's range
+FARTHEST = 2.0  # strength at which a knob ends, whatever the search's was
 COLUMNS = 20  # of an atlas
 COMPARED = 16  # images on which two runs are compared
 AT_ONCE = 3  # images drawn before whoever waits for one gets it
@@ -63,6 +64,7 @@ class Session:
         self.model, self.found, self.photos = model, found, photos
         self.styles = found.styles if styles is None else styles
         self.names = list(names) or [f"search image {i + 1}" for i in range(len(self.styles))]
+        self.strength = min(FARTHEST, found.strength)  # of a flip
         self.coordinates = {attribute.coordinate for attribute in found.attributes}
         self.stable = stable(found.effects)
         self._uploads: OrderedDict[int, tuple[Styles, Images]] = OrderedDict()
@@ -158,11 +160,12 @@ class Session:
         return {"pixels": _pixels(drawn[0]), "probabilities": _short(logits[0].softmax(0).tolist())}
 
     async def curve(self, image: int, moves: Moves, coordinate: int) -> dict[str, Any]:
-        """Probabilities while one coordinate goes from its low to its high bound."""
-        styles = self._of(image)
-        ways = [self._moved(styles, {**moves, coordinate: x}) for x in CURVE]
+        """Probabilities while one coordinate goes from one end of its knob to the other."""
+        styles, end = self._of(image), max(1.0, self.strength)
+        strengths = [end * x for x in CURVE]
+        ways = [self._moved(styles, {**moves, coordinate: x}) for x in strengths]
         p = (await self._draw_all(torch.cat(ways)))[1].softmax(1)
-        return {"strengths": CURVE, "probabilities": [_short(row) for row in p.tolist()]}
+        return {"strengths": strengths, "probabilities": [_short(row) for row in p.tolist()]}
 
     def flip(self, image: int, moves: Moves, target: int, frozen: Collection[int]) -> Any:
         """The greedy set of attributes that decides for the target (method.md 5), and no more.
@@ -179,7 +182,7 @@ class Session:
         held = {j: x for j, x in moves.items() if j in frozen}
         start = self._moved(self._of(image), held)
         free = [a for a in self.found.towards(target) if a.coordinate not in frozen]
-        strength = self.found.strength
+        strength = self.strength
         steps = subset(
             self._score, start, self.found.bounds, free, target=target, strength=strength
         )
@@ -211,7 +214,7 @@ class Session:
 
     def _with(self, start: Styles, used: Sequence[Attribute]) -> Float[Tensor, " k"]:
         """Logits of one image with attributes on top of each other."""
-        bounds, strength = self.found.bounds, self.found.strength
+        bounds, strength = self.found.bounds, self.strength
         return joint(self._score, start, bounds, used, strength=strength)[0]
 
     async def examples(self, coordinate: int) -> dict[str, Any]:

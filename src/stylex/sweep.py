@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stylex.folding import Classify, Folded, goals_of, predict
+from stylex.folding import Classify, Folded, energies_of, goals_of, predict
 from stylex.ledger import Ledger, key_of
 from stylex.networks import Synthesis
 from stylex.shapes import Bounds, Effects, Logits, Styles
 
 CHECKED = 4  # moves of the first image that are computed again the slow way
 ROUNDING = 1e-3  # of the logits' scale: fp32 differs by 1e-6, a wrong fold by far more
+FEW = 3  # moves of an image that cost less, drawn from the start, than to fold the image
 MOST, ALIVE = 64, 6  # moves drawn at once; tensors as large as the largest that live at once
 
 
@@ -33,6 +34,7 @@ def measure(
     strength: float = 1.0,
     batch: int = MOST,
     coordinates: Int64[Tensor, " j"] | None = None,
+    wanted: Bool[Tensor, "n j 2"] | None = None,
     base: Logits | None = None,
     ledger: Ledger | None = None,
 ) -> tuple[Effects, Logits]:
@@ -46,6 +48,7 @@ def measure(
         strength: 1 lands on the bound.
         batch: moves drawn at once, two or more; the numbers do not depend on it.
         coordinates: only these, ascending; every searched one by default.
+        wanted: only these moves of those coordinates; the effects of others are 0.
         base: what `base_logits` gave, where it is known.
         ledger: keeps what is done and shares it over processes.
 
@@ -57,31 +60,79 @@ def measure(
     """
     given = (synthesis, classify, styles, bounds)
     ledger = ledger or Ledger()
-    name = "exact" if coordinates is None else f"measured-{key_of('', [coordinates])[:16]}"
+    name = "exact"
     if coordinates is None:
         coordinates = torch.arange(synthesis.layout.searched, device=styles.device)
-    logits = base_logits(*given, strength=strength, ledger=ledger) if base is None else base
+    else:
+        some = [coordinates] if wanted is None else [coordinates, wanted, styles]
+        name = f"measured-{key_of('', some)[:16]}"
+    if base is None:
+        base = base_logits(*given, strength=strength, ledger=ledger)
+    energies = energies_of(synthesis)
 
     @torch.no_grad()
     def work(n: int, done: int) -> Iterator[Tensor]:
-        row = styles[n : n + 1]
-        folded = Folded(synthesis, row)
+        row, folded = styles[n : n + 1], None
         goals = goals_of(row, bounds, strength, synthesis.layout.searched)[coordinates]
         moves = goals != row[0, coordinates, None]
+        moves = moves if wanted is None else moves & wanted[n]
         for part in moves.any(1).nonzero().flatten().split(max(1, batch // 2)):
             if not len(part) or (stop := int(part[-1]) + 1) <= done:
                 continue
+            folded = folded or Folded(synthesis, row, energies)
             images = folded.draw(coordinates[part], goals[part], moves[part])
-            effects = logits.new_zeros(stop - done, 2, logits.shape[1])
+            effects = base.new_zeros(stop - done, 2, base.shape[1])
             which, direction = moves[part].nonzero(as_tuple=True)
-            effects[part[which] - done, direction] = classify(images.clamp(-1, 1)) - logits[n]
+            effects[part[which] - done, direction] = classify(images.clamp(-1, 1)) - base[n]
             yield effects
             done = stop
         if done < len(coordinates):
-            yield logits.new_zeros(len(coordinates) - done, 2, logits.shape[1])
+            yield base.new_zeros(len(coordinates) - done, 2, base.shape[1])
 
-    shape = len(styles), len(coordinates), 2, logits.shape[1]
-    return ledger.fill(name, shape, work, like=logits, each=2.0), logits
+    shape = len(styles), len(coordinates), 2, base.shape[1]
+    each = 2.0 if wanted is None else 2.0 * float(wanted.double().mean())
+    return ledger.fill(name, shape, work, like=base, each=each), base
+
+
+@torch.no_grad()
+def scattered(
+    synthesis: Synthesis,
+    classify: Classify,
+    styles: Styles,
+    bounds: Bounds,
+    *,
+    moves: Int64[Tensor, "m 3"],
+    base: Logits,
+    strength: float = 1.0,
+    batch: int = MOST,
+    ledger: Ledger | None = None,
+) -> Float[Tensor, "m k"]:
+    """Effects of a few moves each of many images, drawn from the start, many images at once.
+
+    Which ones go together hangs on nothing but the moves, so the bits are those of one process.
+
+    Args:
+        synthesis, classify, styles, bounds, strength, batch, ledger: as for `measure`.
+        moves: image, coordinate and direction of each.
+        base: logits of the reconstructions.
+    """
+    parts, classes = moves.split(batch), base.shape[1]
+
+    @torch.no_grad()
+    def work(n: int, _done: int) -> Iterator[Tensor]:
+        images, coordinates, directions = parts[n].T
+        moved, which = styles[images], torch.arange(len(images), device=styles.device)
+        here = moved[which, coordinates]
+        goals = here + strength * (bounds[directions, coordinates] - here)
+        moved[which, coordinates] = goals
+        effects = classify(synthesis(moved).clamp(-1, 1)) - base[images]
+        effects[goals == here] = 0
+        yield torch.cat([effects, effects.new_zeros(batch - len(images), classes)])
+
+    shape, each = (len(parts), batch, classes), len(moves) / (len(parts) * batch)
+    name = f"scattered-{key_of('', [moves])[:16]}"
+    effects = (ledger or Ledger()).fill(name, shape, work, like=base, each=each)
+    return effects.flatten(0, 1)[: len(moves)].to(base.device)
 
 
 def foretell(
@@ -96,11 +147,12 @@ def foretell(
 ) -> Effects:
     """Effects to first order `[n, j, 2, targets]`: a few passes an image instead of thousands."""
     searched, name = synthesis.layout.searched, f"foretold-{key_of(str(targets))[:16]}"
+    energies = energies_of(synthesis)
 
     def work(n: int, _done: int) -> Iterator[Tensor]:
         row = styles[n : n + 1]
         with torch.no_grad():
-            folded = Folded(synthesis, row)
+            folded = Folded(synthesis, row, energies)
         yield predict(folded, classify, goals_of(row, bounds, strength, searched), targets)
 
     shape = len(styles), searched, 2, len(targets)
@@ -121,16 +173,20 @@ def base_logits(
     bounds: Bounds,
     *,
     strength: float = 1.0,
+    batch: int = 1,
     ledger: Ledger | None = None,
 ) -> Logits:
     """Logits `[n, k]` of the reconstructions, once a few moves of the first one were checked.
 
-    Each process draws its own images; the first image's logits tell how many classes there are.
+    Each process draws its own batches; the first image's logits tell how many classes there are.
+
+    Args:
+        synthesis, classify, styles, bounds, strength, ledger: as for `measure`.
+        batch: images drawn at once; which ones are together moves the last bits.
 
     Raises:
         ValueError: those moves, drawn without folding, come out otherwise.
     """
-
     ledger = ledger or Ledger()
 
     def checked() -> Logits:
@@ -138,13 +194,17 @@ def base_logits(
         return classify(synthesis(styles[:1]).clamp(-1, 1))
 
     first = ledger.once("first", checked).to(styles.device)
+    parts = styles.split(batch)
 
     @torch.no_grad()
     def work(n: int, _done: int) -> Iterator[Tensor]:
-        yield classify(synthesis(styles[n : n + 1]).clamp(-1, 1)) if n else first
+        one = batch == 1 and not n
+        logits = first if one else classify(synthesis(parts[n]).clamp(-1, 1))
+        yield torch.cat([logits, logits.new_zeros(batch - len(logits), logits.shape[1])])
 
-    shape = len(styles), 1, first.shape[1]
-    return ledger.fill("base", shape, work, like=first, each=0.0)[:, 0].to(styles.device)
+    shape = len(parts), batch, first.shape[1]
+    logits = ledger.fill("base", shape, work, like=first, each=0.0)
+    return logits.flatten(0, 1)[: len(styles)].to(styles.device)
 
 
 def _check(
@@ -205,7 +265,8 @@ def pace(
 
     A batch of every layer is drawn twice; the second time is taken.
     """
-    folded, fold = timed(lambda: Folded(synthesis, row))
+    energies = energies_of(synthesis)
+    folded, fold = timed(lambda: Folded(synthesis, row, energies))
     each, first = [], 0
     for width in synthesis.layout.widths:
         its = first + torch.arange(min(width, max(1, batch // 2)), device=row.device)

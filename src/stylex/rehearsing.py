@@ -1,0 +1,142 @@
+"""What a search will cost; the quick one is rehearsed over made-up effects, and counted."""
+
+import time
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from stylex import sweep
+from stylex.folding import Classify, Folded, energies_of
+from stylex.ledger import Ledger
+from stylex.networks import Synthesis
+from stylex.screening import Screen, audited
+from stylex.shapes import Bounds, Effects, Styles
+
+SAMPLED = 16  # images that are foretold
+TIMED = 8  # of the best coordinates that are measured on some of them, and as many of all
+TRIED = 4  # images on which they are
+LARGEST = 2**27  # bytes of a table of the rehearsal; past it fewer images take part
+
+
+class Rehearsal(Screen):
+    """A screen over effects that are made up: how much would be measured?"""
+
+    truth: Effects
+    alone = along = folds = 0  # moves drawn from the start, moves of folded images, these
+
+    def invent(self, common: float, own: float) -> None:
+        """Effects that are off the foretold ones, at random.
+
+        Args:
+            common: share of it by which all images of a move are off together.
+            own: share by which each is off for itself.
+        """
+        draw, size = torch.Generator().manual_seed(0), self.foretold.shape
+        error = common * torch.randn(1, *size[1:], generator=draw)
+        error = error + own * torch.randn(size, generator=draw)
+        self.truth = self.effects.clone()
+        self.truth[..., self.targets] = self.foretold * (1 + error.to(self.foretold))
+
+    def measure(self, wanted: Bool[Tensor, "n j 2"]) -> None:
+        """Look it up, and count."""
+        new = wanted & ~self.known
+        each = new.sum((1, 2))
+        few = each <= sweep.FEW
+        self.alone += int(each[few].sum())
+        self.along += int(each[~few].sum())
+        self.folds += int((~few).sum())
+        self.effects[new] = self.truth[new]
+        self.known |= new
+
+
+def expect(
+    synthesis: Synthesis,
+    classify: Classify,
+    styles: Styles,
+    bounds: Bounds,
+    *,
+    targets: list[int],
+    source: int | None,
+    strength: float = 1.0,
+    batch: int = sweep.MOST,
+    **choice: Any,
+) -> tuple[int, float]:
+    """What `screening.quick` will cost, from some of the images and a few timed moves.
+
+    Effects are taken to be off the foretold ones, at random, as far as those of the timed moves.
+
+    Args:
+        synthesis, classify, styles, bounds, targets, strength, batch: as for `quick`.
+        source, choice: of the selection: `count`, `threshold` (a number) and `rule`.
+
+    Returns:
+        Evaluations and seconds.
+    """
+    some = styles[:: -(-len(styles) // SAMPLED)]
+    energies, given = energies_of(synthesis), {"targets": targets, "strength": strength}
+    with torch.no_grad():
+        _, fold = sweep.timed(lambda: Folded(synthesis, some[:1], energies))
+        logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in some.split(1)])
+        together = some[:batch]
+        _, drawn = sweep.timed(lambda: classify(synthesis(together).clamp(-1, 1)))
+    sweep.foretell(synthesis, classify, some[:1], bounds, **given)  # only warms up
+    began = time.perf_counter()
+    told = sweep.foretell(synthesis, classify, some, bounds, **given)
+    tell = (time.perf_counter() - began) / len(some)
+    order = told.clamp(min=0).mean((0, 2, 3)).argsort(descending=True)
+    few = torch.cat([order[:TIMED], order[:: -(-len(order) // TIMED)]]).unique()
+    tried = some[:TRIED]
+    options = {"strength": strength, "batch": batch, "base": logits[: len(tried)]}
+    began = time.perf_counter()  # all of it is warm by now
+    true, _ = sweep.measure(synthesis, classify, tried, bounds, coordinates=few, **options)
+    spent = time.perf_counter() - began
+    most = LARGEST // (told[0, ..., 0].nbytes * logits.shape[1])
+    rows = torch.arange(min(len(styles), max(len(some), most))) % len(some)
+    screen = Rehearsal(
+        *(synthesis, classify, styles[: len(rows)], bounds, strength, targets, told[rows]),
+        effects=told.new_zeros(len(rows), *told.shape[1:3], logits.shape[1]),
+    )
+    screen.invent(*errors(true[..., targets], told[: len(tried), few]))
+    audited(screen, logits[rows], source=source, **choice)
+    share = len(styles) / len(rows)
+    evaluations = len(styles) * sweep.passes(targets) + share * (screen.alone + screen.along)
+    each = max(spent / len(tried) - fold, 0.0) / (2 * len(few))
+    seconds = screen.folds * fold + screen.along * each + screen.alone * drawn / len(together)
+    # the reconstructions are drawn, too, as long as it takes to fold an image
+    return round(evaluations), len(styles) * (tell + fold) + share * seconds
+
+
+def errors(true: Effects, told: Effects) -> tuple[float, float]:
+    """How far predictions are off beside their size: together over all images, each for itself.
+
+    Args:
+        true, told: effects of some moves on a few images.
+    """
+    off, size = true - told, told.square().mean().clamp_min(1e-12)
+    own = off.var(0).mean() if len(off) > 1 else off.new_zeros(())
+    common = off.mean(0).square().mean() - own / len(off)
+    return float((common.clamp(min=0) / size).sqrt()), float((own / size).sqrt())
+
+
+def cost(given: tuple[Any, ...], ledger: Ledger, fast: bool, **options: Any) -> str:
+    """Evaluations and time that are left, from a few timed moves; the ledger is told, too."""
+    if fast:
+        ledger.expected, seconds = expect(*given, **options)
+        return f"about {ledger.expected:,.0f} evaluations, {_long(seconds / ledger.ranks)}"
+    synthesis, classify, styles, _ = given
+    fold, each = sweep.pace(synthesis, classify, styles[:1], batch=options["batch"])
+    ledger.expected = 2 * len(styles) * len(each)
+    left = 1 - ledger.stands("exact", (len(styles), len(each)))
+    seconds = len(styles) * left * (fold + 2 * float(each.sum())) / ledger.ranks
+    earlier = f", {1 - left:.0%} of them done by an earlier start" if left < 1 else ""
+    return f"{ledger.expected:,} evaluations{earlier}, {_long(seconds)}"
+
+
+def _long(seconds: float) -> str:
+    """A time that somebody waits."""
+    if seconds < 100:
+        return f"about {seconds:.0f} seconds"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} minutes" if minutes < 100 else f"about {minutes / 60:.1f} hours"
