@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stylex import ops, plan
 from stylex.classifier import Classifier
 from stylex.losses import generator_loss, perceptual_distance, r1_penalty
-from stylex.parallel import native_bf16, start
+from stylex.parallel import draw_for, native_bf16, start
 from stylex.scenes import LEAVES
 from stylex.smallnet import SmallNet
 from stylex.step import Step
@@ -52,7 +52,8 @@ class Plain(Step):
     def __call__(self, photos: Tensor, logits: Tensor, *, images_seen: int, attempt: int = 0):
         """Photos' logits anew, then generator and encoder, then D on fakes drawn again."""
         o, g = self.options, self.trained.generator
-        draw = self._draw(images_seen, attempt)
+        self.seed(images_seen, attempt)
+        draw = draw_for(self.fabric, self.generator)
         with torch.no_grad():
             logits = self.trained.classifier(photos)
         p = logits.softmax(1)

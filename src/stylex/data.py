@@ -49,7 +49,7 @@ class OnDemand:
         """Open some of them, as indexing a tensor would."""
         opened = [
             open_image(self.entries[i].read(), resolution=self.shape[2], channels=self.shape[1])
-            for i in torch.arange(len(self.entries))[indices].tolist()
+            for i in torch.arange(len(self.entries))[_here(indices)].tolist()
         ]
         return torch.stack(opened) if opened else torch.empty(0, *self.shape[1:]).byte()
 
@@ -75,8 +75,13 @@ class ImageSet:
         return len(self.names)
 
     def batch(self, indices: Tensor | slice | Sequence[int]) -> Images:
-        """Some of the images, in [-1, 1]."""
+        """Some of the images, in [-1, 1], where the bytes lie."""
         return to_unit(self.images[indices])
+
+    def on(self, device: torch.device) -> "ImageSet":
+        """The same with its bytes on a device, unless they are opened on demand."""
+        images = self.images
+        return replace(self, images=images.to(device)) if isinstance(images, Tensor) else self
 
     @property
     def channels(self) -> int:
@@ -110,6 +115,10 @@ class ImageSet:
         """SHA-256 over names and pixels, the same whether cached or not."""
         pairs = zip(self.names, self.digests, strict=True)
         return hashlib.sha256("\n".join(f"{d} {n}" for n, d in pairs).encode()).hexdigest()
+
+
+def _here(indices: Tensor | slice | Sequence[int]) -> Tensor | slice | Sequence[int]:
+    return indices.cpu() if isinstance(indices, Tensor) else indices
 
 
 def _digest(pixels: UInt8[Tensor, "c h w"]) -> str:

@@ -1,6 +1,7 @@
 """The operations a StyleGAN2 is made of. Pure PyTorch: no extension, differentiable twice."""
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -131,9 +132,15 @@ def upsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
 
 def downsample(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
     """Half the side through the [1, 3, 3, 1] filter (method.md 2), zeros outside."""
-    line = x.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    kernel = (line[:, None] * line).expand(x.shape[1], 1, 4, 4)
+    kernel = _filter(x.device, x.dtype).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
+
+
+@cache
+def _filter(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 4"]:
+    with torch.inference_mode(False):  # whoever asks first may not want gradients
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device, dtype=dtype) / 8
+        return line[:, None] * line
 
 
 def minibatch_std(x: Float[Tensor, "n c h w"], *, group: int = 4) -> Float[Tensor, "n d h w"]:

@@ -9,6 +9,7 @@ one process takes the first ones of all, and what is a mean is one over the whol
 import time
 from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,9 +34,19 @@ from stylex.losses import (
 from stylex.model import StylEx
 from stylex.parallel import average_gradients, draw_for, mean, whole_batch
 from stylex.parts import parts_of
+from stylex.replay import Replay
 from stylex.shapes import Images, Latents, Logits, Probabilities
 
 Losses = dict[str, Tensor]
+
+
+class Kind(NamedTuple):
+    """Which parts a step has."""
+
+    adversarial: bool
+    path: bool
+    thin: bool
+    r1: bool
 
 
 class Step:
@@ -70,6 +81,9 @@ class Step:
         }
         self.mean_path = torch.zeros((), device=fabric.device)
         self.finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+        self.generator = torch.Generator(fabric.device)
+        recorded = fabric.device.type == "cuda" and fabric.world_size == 1 and not o.thin_spoilt
+        self.replay = Replay(self.learn, self.generator, on=recorded)
 
     def __call__(
         self, photos: Images, logits: Logits, *, images_seen: int, attempt: int = 0
@@ -82,11 +96,24 @@ class Step:
             images_seen: over all ranks, before this step.
             attempt: how often the run has gone back after a not-a-number.
         """
-        o, g, e = self.options, self.trained.generator, self.trained.encoder
         self.slow_down(images_seen)
-        draw = self._draw(images_seen, attempt)
-        number = images_seen // o.batch
+        self.seed(images_seen, attempt)
+        losses = self.replay(self.kind(images_seen), photos, logits)
+        self._average(images_seen)
+        return losses
+
+    def kind(self, images_seen: int) -> Kind:
+        """What the step at this place has: lazy penalties come once in so many steps."""
+        o, number = self.options, images_seen // self.options.batch
         adversarial = images_seen >= o.adversarial_from_images
+        path = adversarial and o.path_weight > 0 and number % o.path_interval_steps == 0
+        thin = adversarial and o.thin_weight > 0 and number % o.thin_interval_steps == 0
+        return Kind(adversarial, path, thin, adversarial and number % o.r1_interval_steps == 0)
+
+    def learn(self, kind: Kind, photos: Images, logits: Logits) -> Losses:
+        """The step itself, from the numbers that the generator has been seeded for."""
+        o, g, e = self.options, self.trained.generator, self.trained.encoder
+        draw = draw_for(self.fabric, self.generator)
         p = self.told(logits)
         seen = self.parts.judged
         photos_seen, p_seen = photos[:seen], p[:seen]
@@ -100,24 +127,23 @@ class Step:
             if o.few_weight:
                 losses["few"] = o.few_weight * varying(whole_batch(self.fabric, styles))
             fakes, p_fakes = redrawn[:seen], p_seen
-            if adversarial:
+            if kind.adversarial:
                 fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)
                 verdict = self.trained.discriminator(self.augment(fakes, draw), p_fakes)
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
-        if adversarial and o.path_weight and number % o.path_interval_steps == 0:
+        if kind.path:
             losses["path"] = o.path_weight * o.path_interval_steps * self.path_penalty(p, draw)
-        if adversarial and o.thin_weight and number % o.thin_interval_steps == 0:
+        if kind.thin:
             losses["thin"] = o.thin_weight * o.thin_interval_steps * self.thin(w, p, draw)
         self._descend(sum(losses.values()), "generator", "encoder")
 
-        if adversarial:
+        if kind.adversarial:
             self.trained.discriminator.requires_grad_(True)
             losses |= self.judge(photos_seen, fakes.detach(), p_seen, p_fakes, draw)
-            if number % o.r1_interval_steps == 0:
+            if kind.r1:
                 penalty = r1_penalty(self.trained.discriminator, photos_seen, p_seen)
                 losses["r1"] = 0.5 * o.r1_gamma * o.r1_interval_steps * penalty
             self._descend(sum(losses[k] for k in ("d", "r1") if k in losses), "discriminator")
-        self._average(images_seen)
         return {name: value.detach() for name, value in losses.items()}
 
     def slow_down(self, images_seen: int) -> None:
@@ -127,8 +153,12 @@ class Step:
         for name, rate in zip(
             self.optimisers, (o.rate, o.encoder_rate, o.discriminator_rate), strict=True
         ):
+            now = rate * min(1.0, left / o.decay_share) if o.decay_share else rate
             for group in self.optimisers[name].param_groups:
-                group["lr"] = rate * min(1.0, left / o.decay_share) if o.decay_share else rate
+                if isinstance(group["lr"], Tensor):  # where a recorded step reads it
+                    group["lr"].fill_(now)
+                else:
+                    group["lr"] = now
 
     def told(self, logits: Logits) -> Probabilities:
         """The p that G and D are told: the classifier's; without the condition always the same."""
@@ -218,7 +248,7 @@ class Step:
         g, p = self.trained.generator, p[: self.parts.half]
         w = g.mapping(self._latents(p, draw))
         lengths = path_lengths(g.synthesis(g.style(w, p), draw), w, draw)
-        self.mean_path = self.mean_path.lerp(mean(self.fabric, lengths.detach().mean()), 0.01)
+        self.mean_path.lerp_(mean(self.fabric, lengths.detach().mean()), 0.01)
         return (lengths - self.mean_path).square().mean()
 
     def thin(self, w: Latents, p: Probabilities, draw: Draw) -> Tensor:
@@ -271,8 +301,9 @@ class Step:
         """Take what `state` gave."""
         self.trained.load_own_state(_below("trained.", state))
         self.average.load_own_state(_below("average.", state))
-        self.mean_path = state["mean_path"].to(self.fabric.device)
+        self.mean_path.copy_(state["mean_path"])
         self.finite.fill_(True)
+        self.replay.forget()
         for name, optimiser in self.optimisers.items():
             parameters = list(getattr(self.trained, name).parameters())
             moments: dict[int, dict[str, Tensor]] = {}
@@ -283,10 +314,10 @@ class Step:
                 moments.setdefault(int(index), {})[kind] = value
             optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
 
-    def _draw(self, images_seen: int, attempt: int) -> Draw:
+    def seed(self, images_seen: int, attempt: int = 0) -> None:
+        """Draw what belongs to this place of the training from now on."""
         # ints: not salted; the zero keeps the numbers of trainings before ranks shared them
-        seed = hash((self.options.seed, images_seen, attempt, 0)) % 2**63
-        return draw_for(self.fabric, torch.Generator(self.fabric.device).manual_seed(seed))
+        self.generator.manual_seed(hash((self.options.seed, images_seen, attempt, 0)) % 2**63)
 
     def _latents(self, p: Probabilities, draw: Draw) -> Latents:
         return draw.normal(len(p), self.trained.generator.latent)
@@ -316,12 +347,9 @@ class Step:
             torch._foreach_lerp_(ours, theirs, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         self.average.generator.mapping.mean_w.copy_(self.trained.generator.mapping.mean_w)
         # D is no part of an explanation but of its checks: the newest one serves
-        for own, new in zip(
-            self.average.discriminator.parameters(),
-            self.trained.discriminator.parameters(),
-            strict=True,
-        ):
-            own.copy_(new)
+        ours = list(self.average.discriminator.parameters())
+        theirs = list(self.trained.discriminator.parameters())
+        torch._foreach_copy_(ours, theirs)  # pyright: ignore[reportPrivateImportUsage]
 
 
 class Tally:
@@ -348,7 +376,12 @@ class Tally:
 
 
 def _adam(network: nn.Module, rate: float, *, betas: tuple[float, float]) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8, fused=True)
+    parameters = list(network.parameters())
+    shared: dict[str, Any] = {"betas": betas, "eps": 1e-8, "fused": True}
+    if parameters[0].is_cuda:  # recorded steps read rate and count from the device
+        now = torch.tensor(rate, device=parameters[0].device)
+        return torch.optim.Adam(parameters, lr=now, capturable=True, **shared)
+    return torch.optim.Adam(parameters, lr=rate, **shared)
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -198,10 +198,11 @@ class Training:
         self.images_seen, self.attempt, self.seconds = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
         self.recoveries: list[dict[str, str]] = []  # findings for the next snapshot
-        photos = splits["train"]
+        self.photos = photos = splits["train"].on(fabric.device)
         self.likeness = None if quiet else likeness(photos, options.perceptual, fabric.device)
         ways = (False, True) if options.flips else (False,)
-        self.logits = torch.stack([self._all_logits(photos, flip) for flip in ways])
+        logits = torch.stack([self._all_logits(photos, flip) for flip in ways])
+        self.logits = logits.to(fabric.device)
         self.step = self._first_step()
         ranks = {"rank": fabric.global_rank, "ranks": fabric.world_size}
         self.sampler = Sampler(len(photos), batch=options.batch, seed=options.seed, **ranks)
@@ -246,16 +247,15 @@ class Training:
 
     def batch(self) -> tuple[Images, Tensor]:
         """The next photos with the classifier's logits of them, mirrored or not (trap 2)."""
-        indices = next(self.sampler)
-        photos = self.splits["train"].batch(indices)
-        mirrored = torch.zeros(len(indices), dtype=torch.long)
+        indices, device = next(self.sampler).to(self.fabric.device), self.fabric.device
+        photos = self.photos.batch(indices).to(device)
+        mirrored = torch.zeros_like(indices)
         if self.options.flips:
             seed = hash((self.options.seed, self.images_seen))
             draw = draw_for(self.fabric, torch.Generator().manual_seed(seed))
-            mirrored = draw.integers(0, 2, len(indices))
+            mirrored = draw.integers(0, 2, len(indices)).to(device)
             photos = torch.where(mirrored.bool()[:, None, None, None], photos.flip(3), photos)
-        logits = self.logits[mirrored, indices]
-        return photos.to(self.fabric.device), logits.to(self.fabric.device)
+        return photos, self.logits[mirrored, indices]
 
     def log(self, losses: dict[str, float], rate: float, *, snapshot: bool) -> None:
         """One JSON line, one line for a person, and now and then a look at the pictures."""
