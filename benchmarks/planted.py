@@ -5,10 +5,12 @@
     python benchmarks/planted.py --first-seed 0 --result planted_tuning   # seeds to tune on: 0-99
     python benchmarks/planted.py --short         # three cells and two controls, without rivals
     python benchmarks/planted.py --short --total-images 320 --runs /tmp/try --result try
+    python benchmarks/planted.py --share 2/8 --device cuda       # every eighth cell, from the third
 
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
 F1 is drawn in docs/images/planted.svg. A cell that fails is named and left out, the others go on.
 A cell is meant to take at most 10 minutes on two cores. What is reported has seeds from 1000 on.
+Several processes may each take a share (0/8 to 7/8); a last call without one sums them up.
 """
 
 from collections.abc import Mapping, Sequence
@@ -109,6 +111,8 @@ def main(
     total_images: int = 12_000,
     runs: str = "runs/planted",
     result: str | None = None,
+    share: str = "",
+    device: str = "cpu",
 ) -> None:
     """Run the cells that are missing; sum up after each.
 
@@ -119,6 +123,8 @@ def main(
         total_images: length of each StylEx's training in images seen.
         runs: directory of the cells, one below it for each.
         result: name of the JSON file in benchmarks/results.
+        share: i/n for every n-th cell from the i-th; then nothing is summed up.
+        device: that trains.
     """
     root, tables, failed = Path(runs), {}, []
     if short:
@@ -126,29 +132,33 @@ def main(
         jobs = [Job(one, root / one.name) for one in (*SHORT, *SHORT_CONTROLS)]
     else:
         seeds = [first_seed]
-        plain = plains(root, first_seed, total_images)
+        plain = plains(root, first_seed, total_images, device)
         jobs = planned(root, first_seed, plain, every=ablations)
     name = result or ("planted_short" if short else "planted")
-    for job in sorted(jobs, key=lambda job: not job.finished):  # so no table shrinks meanwhile
+    first, apart = map(int, share.split("/")) if share else (0, 1)
+    for job in sorted(jobs[first::apart], key=lambda job: not job.finished):  # no table shrinks
         try:
-            tables[job] = run(job, total_images)
+            tables[job] = run(job, total_images, device)
         except (ValueError, RuntimeError) as error:
             if job.finished:  # an old one, before anything is trained: somebody is still there
                 raise SystemExit(str(error)) from None
             print(f"FAILED {job.run}: {error}")
             failed.append({"cell": str(job.run), "why": str(error)})
+        if share:
+            continue
         summed = whole(jobs, tables, short=short) | {"failed": failed}
         write_result(name, made(seeds) | summed)
         if not short:
             draw(name, summed["methods"])
 
 
-def plains(root: Path, first_seed: int, total_images: int) -> dict[str, str]:
+def plains(root: Path, first_seed: int, total_images: int, device: str) -> dict[str, str]:
     """The generators of the rivals, one for each scene."""
     places = {scene: str(root / f"plain-{scene}-{first_seed}") for scene in ("leaves", "cells")}
     for scene, place in places.items():
         try:
-            train_plain(place, scene=scene, seed=first_seed + APART - 1, total_images=total_images)
+            seed = first_seed + APART - 1
+            train_plain(place, scene=scene, seed=seed, total_images=total_images, device=device)
         except ValueError as error:  # an old one
             raise SystemExit(str(error)) from None
     return places
@@ -184,7 +194,7 @@ def ablated(first_seed: int) -> list[Asked]:
     return [one._replace(seed=first_seed + lines.index(one)) for one in ABLATED]
 
 
-def run(job: Job, total_images: int) -> dict[str, Any]:
+def run(job: Job, total_images: int, device: str) -> dict[str, Any]:
     """One cell, and what it found in a few lines."""
     table = cell(
         str(job.run),
@@ -192,6 +202,7 @@ def run(job: Job, total_images: int) -> dict[str, Any]:
         total_images=total_images,
         training=ABLATIONS.get(job.left_out),
         plain=job.plain,
+        device=device,
     )
     show(table)
     return table

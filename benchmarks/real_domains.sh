@@ -10,6 +10,8 @@
 #   DATA=../shared BLIND=1 bash benchmarks/real_domains.sh leaves    # no classifier in training
 #   DATA=../shared SEED=1 bash benchmarks/real_domains.sh leaves     # the same classifier
 #   DATA=../shared RESOLUTION=64 PYTHON=python3 bash benchmarks/real_domains.sh
+#   OPTIONS="--batch 64 --flips" TAG=-long BESIDE=4 ...    # other options for all, runs/leaves-long,
+#       and what follows a training goes on beside the next one, on so many cores (with a GPU)
 #   python benchmarks/real_domains.py                           # the table and the pictures
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,8 +22,10 @@ export TORCH_HOME=${TORCH_HOME:-$DATA/torch} OMP_NUM_THREADS=${OMP_NUM_THREADS:-
 # quarter of each batch, the same for all
 RECIPE=(--kl-share 0.25)
 [ -z "${BLIND:-}" ] || RECIPE=(--no-condition --kl-weight 0)
+read -ra more <<<"${OPTIONS:-}"
+RECIPE+=(${more[@]+"${more[@]}"})
 at= && [ "$RESOLUTION" = 32 ] || at=-$RESOLUTION
-of= && [ "$SEED" = 0 ] || of=-$SEED
+of=${TAG:-} && [ "$SEED" = 0 ] || of+=-$SEED
 stylex() { "$PYTHON" -W ignore -m stylex "$@"; }
 
 twentieth() { # of a folder in a zip
@@ -32,7 +36,7 @@ sys.stdout.buffer.write(photos.read(names[19]))' "$@"
 }
 
 domain() { # name, photos, then "folder target" for each photo to explain
-  local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier$at classes=() mode=auto pair
+  local name=$1 photos=$DATA/data/$2 classifier=runs/$1-classifier$at classes=() mode=auto
   local run=runs/$1$at$of${BLIND:+-blind} recipe=("${RECIPE[@]}")
   [ "$name" != digits ] || [ -n "${BLIND:-}" ] || recipe=()
   shift 2
@@ -45,12 +49,22 @@ domain() { # name, photos, then "folder target" for each photo to explain
   stylex train --data "$photos" --classifier "$classifier" ${classes[@]+"${classes[@]}"} \
     --resolution "$RESOLUTION" --total-images "$IMAGES" --seed "$SEED" --run "$run" \
     ${recipe[@]+"${recipe[@]}"}
-  [ -f "$run/search.json" ] || stylex search --run "$run" --images 64 --count 10 --mode $mode
+  if [ -n "${BESIDE:-}" ]; then
+    OMP_NUM_THREADS=$BESIDE study "$name" "$photos" "$run" "$mode" "$@" >"$run/study.log" 2>&1 &
+  else
+    study "$name" "$photos" "$run" "$mode" "$@"
+  fi
+}
+
+study() { # name, photos, run, mode of the search, then "folder target" for each photo to explain
+  local name=$1 photos=$2 run=$3 mode=$4 pair
+  shift 4
+  [ -f "$run/search.json" ] || stylex search --run "$run" --images 64 --count 10 --mode "$mode"
   grep -q '"evaluated"' "$run/metrics.json" || stylex evaluate --run "$run" --images 300
   for pair in "$@"; do
     set -- $pair
-    twentieth "$photos" "$1" >"runs/$name-${1##*/}.png"
-    stylex explain "runs/$name-${1##*/}.png" --run "$run" --target "$2"
+    twentieth "$photos" "$1" >"$run/$name-${1##*/}.png"
+    stylex explain "$run/$name-${1##*/}.png" --run "$run" --target "$2"
   done
   stylex report --run "$run"
 }
@@ -65,3 +79,4 @@ for name in ${@:-leaves faces retina digits}; do
   *) echo "no domain $name; wanted leaves, faces, faces-own, retina or digits" >&2 && exit 2 ;;
   esac
 done
+wait

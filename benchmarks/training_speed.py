@@ -65,12 +65,12 @@ class Plain(Step):
         self._descend(sum(losses.values()), "generator", "encoder")
         if not judged:
             return losses
-        fakes = self.from_noise(p, draw)
+        fakes = g.synthesis(self.from_noise(p, draw), draw)
         verdict = self.trained.discriminator(self.augment(fakes, draw), p)
         self._descend(o.adversarial_weight * generator_loss(verdict), "generator")
         self.trained.discriminator.requires_grad_(True)
         with torch.no_grad():
-            fakes = self.from_noise(p, draw)
+            fakes = g.synthesis(self.from_noise(p, draw), draw)
         losses |= self.judge(photos, fakes, p, p, draw)
         if (images_seen // o.batch) % o.r1_interval_steps == 0:
             penalty = r1_penalty(self.trained.discriminator, photos, p)

@@ -304,13 +304,14 @@ def test_weights_are_those_of_one_process(together: Path, run: str):
 def test_weights_are_those_of_one_process_in_single_precision(together: Path):
     """At a low rate: leaky ReLUs and Adam make more of rounding the farther weights go.
 
-    Each weight may move by 20 steps of 2e-4 and lies within a four-hundredth of that (measured: a
-    tenth of it); a mapping's weight of 450 is also allowed its own rounding.
+    Each weight may move by 20 steps of 2e-4 and lies within a hundredth of that (measured on two
+    machines: a four-thousandth and a two-hundred-and-fiftieth); a mapping's weight of 450 is also
+    allowed its own rounding.
     """
     ours, theirs = tensors(together, "two, float32"), tensors(together, "one, float32")
     for name in ours:
         if name.startswith(("trained.", "average.")):
-            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-5)
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=4e-5)
 
 
 @pytest.mark.slow

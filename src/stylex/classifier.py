@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from stylex.runs import Run, read_json, replacing, write_json
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
-from stylex.sources import call_function, load_script, one_line
+from stylex.sources import call_function, complaint, load_script, one_line
 
 Prepared = Float[Tensor, "n _ _ _"]  # as the model wants them
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601, as Pillow's mode L)
@@ -84,6 +84,14 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> "Classifier":
         """Stay in eval mode, whatever is asked: batch statistics would make logits drift."""
         return super().train(False)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Classifier":
+        before = self.mean.device
+        super()._apply(fn, recurse)
+        if self.file is not None and self.mean.device != before:  # constants stay where they were
+            self.model = load_script(self.file, self.mean.device)
+            self.requires_grad_(False)
+        return self
 
     def forward(self, images: Images) -> Logits:
         """Logits of images in [-1, 1] of any size, differentiable with respect to the images.
@@ -199,28 +207,10 @@ class Classifier(nn.Module):
                 f"{self.source} failed on images {list(prepared.shape)}: {one_line(error)}; "
                 "check size, channels and what the model wants"
             ) from error
-        if complaint := _complaint(output, len(prepared), len(self.classes), self.binary):
-            raise ValueError(f"{self.source} {complaint}")
+        if says := complaint(output, len(prepared), len(self.classes), self.binary):
+            raise ValueError(f"{self.source} {says}")
         self._checked = True
         return output
-
-
-def _complaint(output: Any, count: int, classes: int, binary: bool) -> str:
-    """What is wrong with a model's first output, or nothing."""
-    wanted = f"[{count}, 1] or [{count}]" if binary else f"[{count}, {classes}]"
-    if not isinstance(output, Tensor):
-        return f"gave {type(output).__name__}, wanted a tensor {wanted}; return the logits alone"
-    if not output.is_floating_point():
-        return f"gave {output.dtype}, wanted floating-point logits; return them before any argmax"
-    shapes = [(count, 1), (count,)] if binary else [(count, classes)]
-    if tuple(output.shape) not in shapes:
-        advice = "name each class, or set binary=True for one logit"
-        return f"gave shape {list(output.shape)}, wanted {wanted}; {advice}"
-    if not output.isfinite().all():
-        return "gave NaN or infinity, wanted finite logits; check its weights, mean and std"
-    if not binary and (output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-4).all():
-        return "gave probabilities (rows sum to 1), wanted logits; remove the softmax at its end"
-    return ""
 
 
 def _class_names(classes: Sequence[str], binary: bool) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
         wanted = ", ".join(get_args(Precision))
         raise ValueError(f"precision {precision!r} came; wanted one of {wanted}")
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32, as its convolutions have it
+        torch.backends.cudnn.benchmark = True  # every step has the same shapes
     if precision == "auto":
         precision = "bf16" if native_bf16(device) else "fp32"
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one

@@ -89,7 +89,7 @@ def begin(
     about = {
         "version": runs.VERSION,
         "created": runs.now(),
-        "machine": runs.machine(),
+        "machine": runs.machine() + device_name(),
         "stylex": runs.stylex_version(),
         **{name: settings[name] for name in ("seed", "resolution", "channels")},
         "classes": list(classifier.classes),
@@ -151,6 +151,11 @@ def length(
     total = settings["total_images"]
     says = as_text(speeds, total, int(ALONE * total) if begins is None else begins)
     return settings, f"{says}\n{expected(total)}"
+
+
+def device_name() -> str:
+    """Of the GPU, behind the machine's name."""
+    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 def seconds_of(budget: str) -> float:

@@ -67,6 +67,7 @@ def cell(
     total_images: int = 12_000,
     training: Mapping[str, Any] | None = None,
     plain: str | None = None,
+    device: str = "cpu",
     progress: Callable[[str], object] = print,
 ) -> dict[str, Any]:
     """Draw, train, search and score one cell; what is there already is not done again.
@@ -85,6 +86,7 @@ def cell(
         total_images: length of the StylEx's training in images seen.
         training: options of `training.train` that are other than the cells', as in an ablation.
         plain: run of `train_plain`; where given, rivals are scored on the same cell.
+        device: that trains the StylEx; all else is done on the CPU.
         progress: told what comes next.
 
     Returns:
@@ -117,9 +119,9 @@ def cell(
         resolution=SIDE,
         total_images=total_images,
         seed=seed,
-        device="cpu",  # so many minutes of so many cores
+        device=device,
         **options,
-    )
+    ).to("cpu")
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
     found = search(model, photos, files, images_seen=total_images)
@@ -213,6 +215,7 @@ def train_plain(
     seed: int = 0,
     total_images: int = 12_000,
     perceptual: Perceptual = "lpips",
+    device: str = "cpu",
 ) -> StylEx:
     """The generator that some rivals explain with: the classifier has no part in its training.
 
@@ -225,6 +228,7 @@ def train_plain(
         seed: of images and training.
         total_images: length in images seen: give that of the cells.
         perceptual: lpips or none; the classifier's features would tell it of a classifier.
+        device: that trains it.
     """
     files = Run(run)
     draw_images(draw_rule(seed, scene=SCENES[scene]), files, seed=seed)
@@ -238,7 +242,7 @@ def train_plain(
         kl_weight=0.0,
         perceptual=perceptual,
         seed=seed,
-        device="cpu",
+        device=device,
     )
 
 

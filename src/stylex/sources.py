@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def one_line(error: BaseException) -> str:
@@ -83,8 +84,26 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def load_script(path: Path) -> torch.jit.ScriptModule:
-    """Load a TorchScript file on the CPU.
+def complaint(output: Any, count: int, classes: int, binary: bool) -> str:
+    """What is wrong with a classifier's first output, or nothing."""
+    wanted = f"[{count}, 1] or [{count}]" if binary else f"[{count}, {classes}]"
+    if not isinstance(output, Tensor):
+        return f"gave {type(output).__name__}, wanted a tensor {wanted}; return the logits alone"
+    if not output.is_floating_point():
+        return f"gave {output.dtype}, wanted floating-point logits; return them before any argmax"
+    shapes = [(count, 1), (count,)] if binary else [(count, classes)]
+    if tuple(output.shape) not in shapes:
+        advice = "name each class, or set binary=True for one logit"
+        return f"gave shape {list(output.shape)}, wanted {wanted}; {advice}"
+    if not output.isfinite().all():
+        return "gave NaN or infinity, wanted finite logits; check its weights, mean and std"
+    if not binary and (output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-4).all():
+        return "gave probabilities (rows sum to 1), wanted logits; remove the softmax at its end"
+    return ""
+
+
+def load_script(path: Path, device: str | torch.device = "cpu") -> torch.jit.ScriptModule:
+    """Load a TorchScript file on a device: what was traced as a constant never moves again.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -101,7 +120,7 @@ def load_script(path: Path) -> torch.jit.ScriptModule:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            return torch.jit.load(path, map_location="cpu")
+            return torch.jit.load(path, map_location=device)
         except (RuntimeError, ValueError) as error:
             line = one_line(error)
             raise ValueError(f"{path} does not load ({line}); write it again") from error

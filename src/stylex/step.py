@@ -35,7 +35,7 @@ from stylex.model import StylEx
 from stylex.parallel import average_gradients, draw_for, mean, whole_batch
 from stylex.parts import parts_of
 from stylex.replay import Replay
-from stylex.shapes import Images, Latents, Logits, Probabilities
+from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 
 Losses = dict[str, Tensor]
 
@@ -121,14 +121,16 @@ class Step:
 
         with self.fabric.autocast():
             w = e(photos)
-            styles = g.style(w, self.hide(p, draw))
-            redrawn = g.synthesis(styles, draw)
+            styles = own = g.style(w, self.hide(p, draw))
+            if kind.adversarial:
+                styles = torch.cat([own, self.others(w[:seen], p_seen, draw)])
+            redrawn, others = g.synthesis(styles, draw).tensor_split([len(own)])
             losses = self.reconstruction(photos, redrawn, w, logits)
             if o.few_weight:
-                losses["few"] = o.few_weight * varying(whole_batch(self.fabric, styles))
-            fakes, p_fakes = redrawn[:seen], p_seen
+                losses["few"] = o.few_weight * varying(whole_batch(self.fabric, own))
             if kind.adversarial:
-                fakes, p_fakes = self.fakes(fakes, w[:seen], p_seen, draw)
+                fakes = torch.cat([others, redrawn[len(others) : seen]])
+                p_fakes = self.told_of(others, p_seen)
                 verdict = self.trained.discriminator(self.augment(fakes, draw), p_fakes)
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
         if kind.path:
@@ -197,22 +199,18 @@ class Step:
             wanted = classifier.features(photos)
         return feature_distance(wanted, features), logits
 
-    def fakes(
-        self, redrawn: Images, w: Latents, p: Probabilities, draw: Draw
-    ) -> tuple[Images, Probabilities]:
-        """What D judges, and the p it is told: some from noise, some hybrids, some redrawn."""
+    def others(self, w: Latents, p: Probabilities, draw: Draw) -> Float[Tensor, "m s"]:
+        """What D judges in place of the first redrawn photos: some from noise, some hybrids."""
         noise, edited = self.parts.noise, self.parts.hybrids
-        drawn = noise - edited
-        parts, told = [redrawn[noise:]], [p[noise:]]
-        if edited:
-            others, their_p = (whole_batch(self.fabric, rows.detach()) for rows in (w, p))
-            partner = draw.integers(0, len(others), edited)
-            some, theirs = slice(drawn, noise), (others[partner], their_p[partner])
-            hybrids, seen = self.hybrids(w[some], p[some], *theirs, draw)
-            parts, told = [hybrids, *parts], [seen, *told]
+        drawn, styles = noise - edited, []
         if drawn:
-            parts, told = [self.from_noise(p[:drawn], draw), *parts], [p[:drawn], *told]
-        return torch.cat(parts), torch.cat(told)
+            styles.append(self.from_noise(p[:drawn], draw))
+        if edited:
+            partners, their_p = (whole_batch(self.fabric, rows.detach()) for rows in (w, p))
+            partner = draw.integers(0, len(partners), edited)
+            some = slice(drawn, noise)
+            styles.append(self.hybrids(w[some], p[some], partners[partner], their_p[partner], draw))
+        return torch.cat(styles) if styles else w.new_empty(0, self.trained.layout.size)
 
     def hybrids(
         self,
@@ -221,27 +219,35 @@ class Step:
         others: Latents,
         their_p: Probabilities,
         draw: Draw,
-    ) -> tuple[Images, Probabilities]:
+    ) -> Styles:
         """Photos' styles with a random share of coordinates taken from other photos' styles [O].
 
-        This is what an edit looks like. D judges it under the probabilities that the classifier
-        sees in it, so that a move that changes the class has to change what the class looks like.
+        This is what an edit looks like.
         """
         g = self.trained.generator
         own, theirs = g.style(w.detach(), p), g.style(others.detach(), their_p)
         share, each = (draw.uniform(len(w), n) for n in (1, own.shape[1]))
-        images = g.synthesis(torch.where(each < share**2, theirs, own), draw)
-        with torch.no_grad():
-            return images, self.told(self.trained.classifier(images).float())
+        return torch.where(each < share**2, theirs, own)
 
-    def from_noise(self, p: Probabilities, draw: Draw) -> Images:
+    @torch.no_grad()
+    def told_of(self, others: Float[Tensor, "m c h w"], p: Probabilities) -> Probabilities:
+        """The p that D is told of the fakes: what they were drawn with (method.md 2).
+
+        [O] Hybrids are judged under the probabilities that the classifier sees in them, so that a
+        move that changes the class has to change what the class looks like.
+        """
+        drawn, noise = len(others) - self.parts.hybrids, len(others)
+        seen = [self.told(self.trained.classifier(others[drawn:]).float())] if noise > drawn else []
+        return torch.cat([p[:drawn], *seen, p[noise:]])
+
+    def from_noise(self, p: Probabilities, draw: Draw) -> Styles:
         """The noise pass: w = M(z), styles mixed, with the batch's own p."""
         g = self.trained.generator
         first, second = g.mapping(self._latents(p, draw)), g.mapping(self._latents(p, draw))
         with torch.no_grad():
             g.mapping.mean_w.lerp_(mean(self.fabric, first.float().mean(0)), 0.005)
         cut = mix_cut(len(p), len(g.layout.widths), self.options.mixing, draw)
-        return g.synthesis(g.mixed_style(first, second, p, cut), draw)
+        return g.mixed_style(first, second, p, cut)
 
     def path_penalty(self, p: Probabilities, draw: Draw) -> Tensor:
         """(|J^T y| - running mean)^2 on half a batch, in fp32 (StyleGAN2, section 3.2)."""
