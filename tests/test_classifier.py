@@ -465,6 +465,21 @@ def test_smallnet_wants_a_power_of_two():
     assert "power of two" in error_of(ValueError, SmallNet, 3, 2, resolution=48)
 
 
+def test_a_traced_script_makes_its_constants_where_it_now_is(tmp_path):
+    """Tracing writes down the place of each constant; the meta device stands for a GPU."""
+
+    def traced(images: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(images), 2, device=torch.device("cpu"))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(traced, noise(2, 3, 4, 4)).save(str(tmp_path / "traced.ts"))
+    classifier = load_classifier(tmp_path / "traced.ts", classes=("a", "b"))
+    images = noise(5, 3, 8, 8)
+    assert classifier.model(images).device == images.device
+    assert classifier.to("meta").model(images.to("meta")).is_meta
+
+
 @pytest.mark.shared
 def test_face_gender_goes_through_the_seam(shared):
     """A TorchScript file of others, without parameters, gives gradients and a stable hash."""

@@ -103,7 +103,9 @@ def complaint(output: Any, count: int, classes: int, binary: bool) -> str:
 
 
 def load_script(path: Path, device: str | torch.device = "cpu") -> torch.jit.ScriptModule:
-    """Load a TorchScript file on a device: what was traced as a constant never moves again.
+    """Load a TorchScript file on a device.
+
+    A traced script makes its own constants where it was traced: those places are named anew.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -120,10 +122,16 @@ def load_script(path: Path, device: str | torch.device = "cpu") -> torch.jit.Scr
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            return torch.jit.load(path, map_location=device)
+            script = torch.jit.load(path, map_location="cpu")
         except (RuntimeError, ValueError) as error:
             line = one_line(error)
             raise ValueError(f"{path} does not load ({line}); write it again") from error
+    for module in script.modules():
+        graph = getattr(module, "graph", None)
+        for node in graph.findAllNodes("prim::Constant") if graph else ():
+            if node.output().type().kind() == "DeviceObjType":
+                node.s_("value", str(device))
+    return script.to(device)
 
 
 def _is_torchscript(path: Path) -> bool:
