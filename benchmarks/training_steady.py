@@ -4,7 +4,8 @@
     DATA=../shared python benchmarks/training_steady.py 3   # the first three only
 
 Runs are those of benchmarks/real_domains.sh, runs/leaves to runs/leaves-4, around one classifier;
-the length is IMAGES, as there. Writes training_steady.json after each seed.
+the length is IMAGES, as there. A seed that the last result has and whose run is not here is kept,
+with how it was made under `kept`. Writes training_steady.json after each seed.
 """
 
 import os
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from made import made, write_result
+from made import RESULTS, made, write_result
 from real_domains import pooled
 
 from stylex.runs import Run, read_json, read_lines
@@ -27,12 +28,19 @@ KEYS = ("left_plateau_at_images", "lpips", "panel_share", "nan_events", "confirm
 def main(seeds: int) -> None:
     """Train, search and evaluate each seed, sum up."""
     script, rows = Path(__file__).with_name("real_domains.sh"), {}
+    old = read_json(RESULTS / "training_steady.json")
+    kept: dict[str, Any] = {}
     for seed in range(seeds):
-        subprocess.run(
-            ["bash", str(script), "leaves"], env={**os.environ, "SEED": str(seed)}, check=True
-        )
-        rows[str(seed)] = one(Path("runs") / (f"leaves-{seed}" if seed else "leaves"))
-        write_result("training_steady", made(range(seed + 1)) | rows | together(rows))
+        run = Path("runs") / (f"leaves-{seed}" if seed else "leaves")
+        if str(seed) in old and not run.exists():
+            rows[str(seed)] = old[str(seed)]
+            kept[str(seed)] = old.get("kept", {}).get(str(seed), old["made"])
+            continue
+        environment = {**os.environ, "SEED": str(seed)}
+        subprocess.run(["bash", str(script), "leaves"], env=environment, check=True)
+        rows[str(seed)] = one(run)
+        table = made(range(seed + 1)) | {"kept": kept} | rows | together(rows)
+        write_result("training_steady", table)
 
 
 def one(path: Path) -> dict[str, Any]:
