@@ -19,11 +19,13 @@ from stylex.losses import Distance
 from stylex.model import StylEx
 from stylex.parallel import mean
 from stylex.parts import parts_of
+from stylex.replay import WARM
 from stylex.runs import Run
 from stylex.shapes import Images, Logits
 from stylex.step import Step
 
 REHEARSED = 16  # steps of each kind: R1 and path length come once in as many
+RECORDED = REHEARSED * WARM + 2  # steps until all of them are recorded on a GPU
 ALONE = 0.4  # share of a training before D begins
 SHORT = 200  # steps; so short a training is over before its speed would be known
 EXPECTED = Path(__file__).with_name("expected.json")  # benchmarks/training_curve.py wrote it
@@ -212,7 +214,7 @@ def rehearse(
     photos = photos.to(fabric.device)
     with torch.no_grad():
         logits = classifier(photos)
-    never = settings["batch"] * (REHEARSED + 2)
+    never = settings["batch"] * (REHEARSED + RECORDED)
     alone, judged = (
         _rate(
             first_step(
@@ -232,12 +234,13 @@ def rehearse(
 
 
 def _rate(step: Step, photos: Images, logits: Logits) -> float:
-    """Images a second, after two steps that only warm up."""
-    batch = step.options.batch
-    for number in range(2):
+    """Images a second, after steps that only warm up: two, or as many as it takes to record."""
+    batch, warm = step.options.batch, RECORDED if step.replay.on else 2
+    for number in range(warm):
         step(photos, logits, images_seen=number * batch)
+    float(step.finite)
     began = time.monotonic()
-    for number in range(2, REHEARSED + 2):
+    for number in range(warm, warm + REHEARSED):
         step(photos, logits, images_seen=number * batch)
     float(step.finite)  # a GPU is done when this number is here
     return REHEARSED * batch / (time.monotonic() - began)
