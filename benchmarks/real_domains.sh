@@ -51,6 +51,7 @@ domain() { # name, photos, then "folder target" for each photo to explain
     ${recipe[@]+"${recipe[@]}"}
   if [ -n "${BESIDE:-}" ]; then
     OMP_NUM_THREADS=$BESIDE study "$name" "$photos" "$run" "$mode" "$@" >"$run/study.log" 2>&1 &
+    beside+=($!)
   else
     study "$name" "$photos" "$run" "$mode" "$@"
   fi
@@ -69,6 +70,7 @@ study() { # name, photos, run, mode of the search, then "folder target" for each
   stylex report --run "$run"
 }
 
+beside=()
 for name in ${@:-leaves faces retina digits}; do
   case $name in
   leaves) domain leaves leaves64.zip "test/healthy sick" "test/sick healthy" ;;
@@ -79,4 +81,4 @@ for name in ${@:-leaves faces retina digits}; do
   *) echo "no domain $name; wanted leaves, faces, faces-own, retina or digits" >&2 && exit 2 ;;
   esac
 done
-wait
+for one in ${beside[@]+"${beside[@]}"}; do wait "$one" || exit; done

@@ -1,4 +1,4 @@
-"""What a training may expect after so many images: the published models' own logs, in a few rows.
+"""What a training may expect after so many images: the published 32 px models' own logs, in rows.
 
     python benchmarks/training_curve.py
 
@@ -15,12 +15,14 @@ from made import made
 from stylex.runs import Run, read_json, read_lines, write_json
 
 ROOT = Path(__file__).parents[1]
+RESOLUTION = 32  # what is told is of it
 KEYS = ("agreement", "chance", "perceptual")
 
 
 def main() -> None:
     """All published models."""
     runs = sorted(path.parent for path in (ROOT / "models").glob("*/log.jsonl"))
+    runs = [run for run in runs if read_json(Run(run).about)["resolution"] == RESOLUTION]
     seeds = [read_json(Run(run).about)["seed"] for run in runs]
     rows = curve([measured(run) for run in runs])
     write_json(

@@ -158,11 +158,21 @@ def test_runs_say_what_they_are(scripts, tmp_path: Path) -> None:
         assert flags["--resolution"] == given.get("RESOLUTION", "32")
         assert flags["--seed"] == given.get("SEED", "0")
         assert ("--no-condition" in flags) == ("BLIND" in given)
-    assert (tmp_path / "runs" / "leaves-sick.png").read_text() == "test/sick 19"
+    assert (tmp_path / "runs" / "leaves" / "leaves-sick.png").read_text() == "test/sick 19"
+    flags = trained(scripts("real_domains.sh", "leaves", OPTIONS="--batch 64", TAG="-long")[1])
+    assert (flags["--run"], flags["--batch"]) == ("runs/leaves-long", "64")
     assert "--kl-share" in trained(scripts("real_domains.sh", "leaves")[1])
     flags = trained(scripts("real_domains.sh", "digits")[1])
     wanted = {"--data", "--classifier", "--resolution", "--total-images", "--seed", "--run"}
     assert {name for name in flags if name.startswith("--")} == wanted
+
+
+@pytest.mark.slow
+def test_what_follows_a_training_may_go_on_beside_the_next(scripts, tmp_path: Path) -> None:
+    """All of it is done when the script ends, and its words stand in the run."""
+    said = scripts("real_domains.sh", "leaves", "digits", BESIDE="1")[1]
+    assert [words[0] for words in said].count("report") == 2
+    assert (tmp_path / "runs" / "leaves" / "study.log").is_file()
 
 
 @pytest.mark.slow
