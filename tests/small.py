@@ -112,7 +112,7 @@ def begun(path: Path, model: StylEx, **metrics) -> Path:
         "classes": list(model.classes),
         "classifier": {"source": "python object", "hash": model.classifier.hash, "kind": "object"},
         "data": {"source": "photos", "hash": "0" * 64, "counts": {}, "skipped": []},
-        "settings": {"perceptual": "none", "width": 0.0625, "group": None},
+        "settings": {"perceptual": "none", "width": 0.0625, "group": None, "total_images": 64},
         "images_seen": 64,
         "hours": 0.1,
         "finished": runs.now(),

@@ -49,3 +49,16 @@ def test_a_card_shows_the_curve(tmp_path):
     assert rows[3].startswith("| 4,000 |")
     assert rows[3].endswith("| not measured | not measured |")
     assert "| 1,000 |" not in text
+
+
+def test_a_card_says_that_a_training_was_stopped(tmp_path):
+    """And gives short trainings in minutes."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    about, metrics = read_json(run.about), read_json(run.metrics)
+    for seen, stopped in ((300, True), (400, False)):
+        about |= {"images_seen": seen, "hours": 0.025}
+        about["settings"]["total_images"] = 400
+        text = card(about, metrics, [], images="drawn here")
+        assert ("Stopped on the way to 400 images" in text) == stopped
+        assert "1.5 minutes on " in text

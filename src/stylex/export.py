@@ -76,7 +76,11 @@ def _head(about: Json, images: str, sheet: str) -> Iterator[str]:
     classes = ", ".join(about["classes"])
     yield f"# StylEx of a classifier with the classes {classes}\n"
     yield f"{about['resolution']} px, {about['images_seen']:,} images seen, seed {about['seed']}, "
-    yield f"{about['hours']:.1f} hours on {about['machine']}, {about['created'][:10]}.\n"
+    hours, total = about["hours"], about["settings"]["total_images"]
+    long = f"{hours:.1f} hours" if hours >= 0.5 else f"{60 * hours:.1f} minutes"
+    yield f"{long} on {about['machine']}, {about['created'][:10]}.\n"
+    if about["images_seen"] < total:
+        yield f"Stopped on the way to {total:,} images: what the last of them bring is missing.\n"
     yield f"Images: {images}\n"
     yield "An attribute moves *this* classifier's decision. It says nothing about the world:"
     yield "a class is what the classifier perceives, and nothing about a person, a plant or an eye"
