@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stylex.runs import machine, write_json
+from stylex.runs import machine, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,6 +20,12 @@ def made(seeds: Sequence[int]) -> dict[str, Any]:
     command = " ".join(["python", *sys.argv])
     about = {"command": command, "commit": commit, "machine": machine(), "seeds": list(seeds)}
     return {"made": {**about, "date": datetime.now(UTC).date().isoformat()}}
+
+
+def last_result(name: str) -> dict[str, Any]:
+    """What benchmarks/results/NAME.json says, if it is there."""
+    file = RESULTS / f"{name}.json"
+    return read_json(file) if file.is_file() else {}
 
 
 def write_result(name: str, result: dict[str, Any]) -> None:

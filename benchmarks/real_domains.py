@@ -3,6 +3,7 @@
     python benchmarks/real_domains.py [leaves leaves-64 ...]     # after benchmarks/real_domains.sh
 
 Writes benchmarks/results/real_domains.json and docs/images/, prints a table for docs/results.md.
+Rows of runs that are not named stay as they are, each with how it was made.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import HIDDEN, shown, summary
-from made import made, write_result
+from made import last_result, made, write_result
 from PIL import Image
 
 from stylex.metrics import interval
@@ -55,7 +56,10 @@ def main() -> None:
     table = {name: domain(Path("runs") / name) for name in names}
     for name in names:
         copy_pictures(name, Run(Path("runs") / name))
-    write_result("real_domains", made([0]) | table)
+    old = last_result("real_domains")
+    rows = {name: row for name, row in old.items() if name not in ("made", *table)}
+    kept = {name: {"made": old["made"]} | row for name, row in rows.items()}
+    write_result("real_domains", made([0]) | kept | table)
     print("| | " + " | ".join(table) + " |\n|---|" + "---|" * len(table))
     for row, keys in ROWS.items():
         cells = (" / ".join(shown(run[key]) for key in keys) for run in table.values())
@@ -126,16 +130,17 @@ def pooled(name: str, path: Path, why: str) -> dict[str, Any]:
 
 
 def copy_pictures(name: str, files: Run) -> None:
-    """The last contact sheet, the first attributes of each class, and the explanations."""
+    """The last contact sheet, the first two attributes of each class, and the explanations."""
     sheet = files.last_sheet()
     assert sheet is not None
     shutil.copy(sheet, IMAGES / f"{name}-sheet.png")
-    for folder in sorted(files.attributes.glob("*-1")):
+    larger = max(2, 96 // read_json(files.about)["resolution"])
+    for folder in sorted(files.attributes.glob("*-[12]")):
         if (frames := folder / "frames.png").is_file():
             with Image.open(frames) as picture:
-                size = (3 * picture.width, 3 * picture.height)
-                larger = picture.resize(size, Image.Resampling.NEAREST)
-                larger.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
+                size = (larger * picture.width, larger * picture.height)
+                scaled = picture.resize(size, Image.Resampling.NEAREST)
+                scaled.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
     for folder in sorted(files.explanations.iterdir()):
         shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
 

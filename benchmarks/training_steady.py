@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from made import RESULTS, made, write_result
+from made import last_result, made, write_result
 from real_domains import pooled
 
 from stylex.runs import Run, read_json, read_lines
@@ -28,7 +28,7 @@ KEYS = ("left_plateau_at_images", "lpips", "panel_share", "nan_events", "confirm
 def main(seeds: int) -> None:
     """Train, search and evaluate each seed, sum up."""
     script, rows = Path(__file__).with_name("real_domains.sh"), {}
-    old = read_json(RESULTS / "training_steady.json")
+    old = last_result("training_steady")
     kept: dict[str, Any] = {}
     for seed in range(seeds):
         run = Path("runs") / (f"leaves-{seed}" if seed else "leaves")
