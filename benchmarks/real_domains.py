@@ -23,7 +23,7 @@ DOMAINS = ("leaves", "faces", "retina", "digits")
 NO_CONTROL = "the same budget without the classifier was not trained yet"
 ROWS = {
     "images seen": ("images_seen",),
-    "hours of one core": ("core_hours",),
+    "hours, and where": ("core_hours", "trained_on"),
     "L1 / PCA-128": ("l1", "l1_pca128"),
     "LPIPS / PCA-128": ("lpips", "lpips_pca128"),
     "panel, share of its ceiling": ("panel_share",),
@@ -79,6 +79,7 @@ def domain(path: Path) -> dict[str, Any]:
         "resolution": about["resolution"],
         "images_seen": about["images_seen"],
         "core_hours": about["hours"],
+        "trained_on": about["machine"],
         "lpips": s["perceptual"],
         "lpips_pca128": s["perceptual_pca128"],
         "l1": s["l1"],

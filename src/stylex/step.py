@@ -122,14 +122,15 @@ class Step:
         with self.fabric.autocast():
             w = e(photos)
             styles = own = g.style(w, self.hide(p, draw))
+            p_fakes = p_seen
             if kind.adversarial:
                 styles = torch.cat([own, self.others(w[:seen], p_seen, draw)])
             redrawn, others = g.synthesis(styles, draw).tensor_split([len(own)])
             losses = self.reconstruction(photos, redrawn, w, logits)
             if o.few_weight:
                 losses["few"] = o.few_weight * varying(whole_batch(self.fabric, own))
+            fakes = torch.cat([others, redrawn[len(others) : seen]])
             if kind.adversarial:
-                fakes = torch.cat([others, redrawn[len(others) : seen]])
                 p_fakes = self.told_of(others, p_seen)
                 verdict = self.trained.discriminator(self.augment(fakes, draw), p_fakes)
                 losses["adversarial"] = o.adversarial_weight * generator_loss(verdict)
@@ -353,8 +354,8 @@ class Step:
             torch._foreach_lerp_(ours, theirs, 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         self.average.generator.mapping.mean_w.copy_(self.trained.generator.mapping.mean_w)
         # D is no part of an explanation but of its checks: the newest one serves
-        ours = list(self.average.discriminator.parameters())
-        theirs = list(self.trained.discriminator.parameters())
+        ours = [own.data for own in self.average.discriminator.parameters()]
+        theirs = [new.data for new in self.trained.discriminator.parameters()]
         torch._foreach_copy_(ours, theirs)  # pyright: ignore[reportPrivateImportUsage]
 
 
