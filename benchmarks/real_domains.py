@@ -142,7 +142,7 @@ def copy_pictures(name: str, files: Run) -> None:
                 size = (larger * picture.width, larger * picture.height)
                 scaled = picture.resize(size, Image.Resampling.NEAREST)
                 scaled.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
-    for folder in sorted(files.explanations.iterdir()):
+    for folder in sorted(files.explanations.glob("*")):
         shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
 
 
