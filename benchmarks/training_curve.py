@@ -1,10 +1,10 @@
-"""What a training may expect after so many images: the published 32 px models' own logs, in rows.
+"""What a training may expect after so many images: the published models' own logs, in a few rows.
 
     python benchmarks/training_curve.py
 
 Reads models/*/log.jsonl and writes src/stylex/expected.json, which `stylex train` tells from. A row
-is the lowest and the highest of the models at one length; lengths that not all of them have been
-measured at are left out.
+is the lowest and the highest of the models of one resolution at one length; lengths that not all of
+them have been measured at are left out.
 """
 
 from pathlib import Path
@@ -15,19 +15,21 @@ from made import made
 from stylex.runs import Run, read_json, read_lines, write_json
 
 ROOT = Path(__file__).parents[1]
-RESOLUTION = 32  # what is told is of it
 KEYS = ("agreement", "chance", "perceptual")
 
 
 def main() -> None:
     """All published models."""
     runs = sorted(path.parent for path in (ROOT / "models").glob("*/log.jsonl"))
-    runs = [run for run in runs if read_json(Run(run).about)["resolution"] == RESOLUTION]
-    seeds = [read_json(Run(run).about)["seed"] for run in runs]
-    rows = curve([measured(run) for run in runs])
+    about = {run: read_json(Run(run).about) for run in runs}
+    rows = {}
+    for side in sorted({about[run]["resolution"] for run in runs}):
+        of_it = [measured(run) for run in runs if about[run]["resolution"] == side]
+        rows[str(side)] = curve(of_it)
+    seeds = sorted({about[run]["seed"] for run in runs})
     write_json(
         ROOT / "src" / "stylex" / "expected.json",
-        made(sorted(set(seeds))) | {"runs": [run.name for run in runs], "rows": rows},
+        made(seeds) | {"runs": [run.name for run in runs], "rows": rows},
     )
 
 

@@ -71,22 +71,29 @@ def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path):
         torch.testing.assert_close(value, spoken.own_state()[name], rtol=1e-4, atol=1e-5)
 
 
+SIDES = (("32", 2000), ("64", 3000))
+
+
 def test_what_to_expect_is_the_row_that_the_length_has_passed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Of the published models; a shorter run is told where they begin."""
     row = {"agreement": [0.7, 0.9], "chance": [0.4, 0.6], "perceptual": [0.05, 0.1]}
-    rows = [row | {"images_seen": n} for n in (2000, 4000)]
+    rows = {side: [row | {"images_seen": n} for n in (first, 4000)] for side, first in SIDES}
     write_json(tmp_path / "expected.json", {"rows": rows})
     monkeypatch.setattr(plan, "EXPECTED", tmp_path / "expected.json")
-    assert plan.expected(3999).startswith("after 2,000 images at 32 px the published models kept")
+    told = plan.expected(3999, 32)
+    assert told.startswith("after 2,000 images the published 32 px models kept")
     says = "of 70% to 90% of the photos (guessing: 40% to 60%), at a perceptual distance of 0.05 to"
-    assert says in plan.expected(10**6)
-    assert plan.expected(1999).endswith("first measured after 2,000 images")
+    assert says in plan.expected(10**6, 32)
+    assert plan.expected(1999, 32).endswith("32 px models were first measured after 2,000 images")
+    assert "64 px models were first measured after 3,000" in plan.expected(2000, 64)
+    assert plan.expected(10**6, 128) == plan.expected(10**6, 64)
 
 
 def test_the_published_models_have_a_curve():
     """The file that comes with the package says how it was made."""
     known = read_json(plan.EXPECTED)
     assert known["made"]["command"] == "python benchmarks/training_curve.py"
-    assert [row["images_seen"] for row in known["rows"]]
+    assert all(row["images_seen"] for rows in known["rows"].values() for row in rows)
+    assert {"32", "64"} <= set(known["rows"])

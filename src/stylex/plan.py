@@ -152,7 +152,7 @@ def length(
         settings = settings | {"total_images": total}
     total = settings["total_images"]
     says = as_text(speeds, total, int(ALONE * total) if begins is None else begins)
-    return settings, f"{says}\n{expected(total)}"
+    return settings, f"{says}\n{expected(total, settings['resolution'])}"
 
 
 def device_name() -> str:
@@ -256,17 +256,24 @@ def as_text(speeds: Speeds, total: int, adversarial_from: int) -> str:
     )
 
 
-def expected(total: int) -> str:
-    """What the published models had come to after as many images, or nearly; for 32 px."""
-    rows = runs.read_json(EXPECTED)["rows"]
-    fewer = [row for row in rows if row["images_seen"] <= total]
+def expected(total: int, resolution: int) -> str:
+    """What the published models had come to after as many images, or nearly.
+
+    Args:
+        total: images that will be seen.
+        resolution: told of is the largest that is no larger, or the smallest.
+    """
+    known = {int(side): rows for side, rows in runs.read_json(EXPECTED)["rows"].items()}
+    side = max((side for side in known if side <= resolution), default=min(known))
+    fewer = [row for row in known[side] if row["images_seen"] <= total]
     if not fewer:
-        return f"the published models were first measured after {rows[0]['images_seen']:,} images"
+        first = known[side][0]["images_seen"]
+        return f"the published {side} px models were first measured after {first:,} images"
     row = fewer[-1]
     agreement, chance = ("{:.0%} to {:.0%}".format(*row[key]) for key in ("agreement", "chance"))
     low, high = row["perceptual"]
     return (
-        f"after {row['images_seen']:,} images at 32 px the published models kept the decision of "
+        f"after {row['images_seen']:,} images the published {side} px models kept the decision of "
         f"{agreement} of the photos (guessing: {chance}), at a perceptual distance of {low:.2f} to "
         f"{high:.2f}"
     )
