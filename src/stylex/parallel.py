@@ -29,7 +29,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
 
     Args:
         device: "auto", "cpu", "cuda" or "mps".
-        precision: "auto" is bf16 where the hardware multiplies it natively, else fp32.
+        precision: "auto" is bf16 where that is quicker, else fp32.
 
     Raises:
         ValueError: another precision.
@@ -42,7 +42,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
         torch.set_float32_matmul_precision("high")  # TF32, as its convolutions have it
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
     if precision == "auto":
-        precision = "bf16" if native_bf16(device) else "fp32"
+        precision = "bf16" if quick_bf16(device) else "fp32"
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     fabric = Fabric(
@@ -56,12 +56,16 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     return fabric
 
 
-def native_bf16(device: str) -> bool:
-    """Whether bf16 is multiplied natively: emulated on a CPU it is slower than fp32."""
+def quick_bf16(device: str) -> bool:
+    """Whether bf16 is quicker than fp32: on GPUs and CPUs with matrix units for it.
+
+    AVX-512 multiplies bf16 too, but casting these small networks costs more than that saves
+    (benchmarks/training_speed.py), and emulated it is several times slower.
+    """
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(capabilities.get("amx_bf16"))
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:

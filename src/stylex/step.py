@@ -238,7 +238,8 @@ class Step:
         move that changes the class has to change what the class looks like.
         """
         drawn, noise = len(others) - self.parts.hybrids, len(others)
-        seen = [self.told(self.trained.classifier(others[drawn:]).float())] if noise > drawn else []
+        edited = others.detach()[drawn:]
+        seen = [self.told(self.trained.classifier(edited).float())] if len(edited) else []
         return torch.cat([p[:drawn], *seen, p[noise:]])
 
     def from_noise(self, p: Probabilities, draw: Draw) -> Styles:

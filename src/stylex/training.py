@@ -144,7 +144,7 @@ def train(
         checkpoint_images: images between checkpoints.
         seed: of the split, the initial weights and every draw.
         device: auto, cpu, cuda or mps.
-        precision: auto is bf16 where the hardware has it, else fp32.
+        precision: auto is bf16 where that is quicker, else fp32.
 
     Returns:
         The averaged networks, ready to explain.
