@@ -1,6 +1,6 @@
 """A training step beside a plain one: images a second, operations, share of the measured peak.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_speed.py      # three minutes of one idle core
+    OMP_NUM_THREADS=1 python benchmarks/training_speed.py      # ten minutes of one idle core
 
 The plain step has the same networks, batch and losses, written as reproductions write it: weights
 modulated per sample in a grouped convolution, images in NCHW, fp32, the classifier asked again in
@@ -9,7 +9,7 @@ take turns in one process, so that a busy machine slows both. `same_losses` leav
 the plain step has not: half a batch for D, hybrids, the wish for few coordinates. Ours is timed
 in bf16 too where the processor multiplies it natively, and the quicker one counts;
 `ratio_same_precision` is that of fp32 and fp32.
-Writes training_speed.json.
+Writes training_speed.json after each case.
 """
 
 import statistics
@@ -104,7 +104,7 @@ def main() -> None:
     for name, changed in CASES.items():
         result[name] = case(name, changed, peaks)
         print(name, {k: v for k, v in result[name].items() if k != "parts"})
-    write_result("training_speed", made([0]) | result)
+        write_result("training_speed", made([0]) | result)
 
 
 def case(name: str, changed: dict[str, Any], peaks: dict[str, float]) -> dict[str, Any]:
