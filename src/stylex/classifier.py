@@ -88,7 +88,7 @@ class Classifier(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "Classifier":
         before = self.mean.device
         super()._apply(fn, recurse)
-        if self.file is not None and self.mean.device != before:  # constants stay where they were
+        if self.file is not None and self.mean.device != before:  # a script: see there
             self.model = load_script(self.file, self.mean.device)
             self.requires_grad_(False)
         return self

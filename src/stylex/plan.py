@@ -91,7 +91,7 @@ def begin(
     about = {
         "version": runs.VERSION,
         "created": runs.now(),
-        "machine": runs.machine() + device_name(),
+        "machine": runs.machine() + device_name(settings["device"]),
         "stylex": runs.stylex_version(),
         **{name: settings[name] for name in ("seed", "resolution", "channels")},
         "classes": list(classifier.classes),
@@ -155,9 +155,10 @@ def length(
     return settings, f"{says}\n{expected(total, settings['resolution'])}"
 
 
-def device_name() -> str:
-    """Of the GPU, behind the machine's name."""
-    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+def device_name(device: str) -> str:
+    """Of the GPU, to stand behind the machine's name; nothing where the CPU was asked for."""
+    used = device in ("auto", "cuda") and torch.cuda.is_available()
+    return f", {torch.cuda.get_device_name()}" if used else ""
 
 
 def seconds_of(budget: str) -> float:
