@@ -90,6 +90,24 @@ def test_what_is_reported_is_exact_whatever_was_foretold(seed, size):
     torch.testing.assert_close(both.quick.logits, both.logits, rtol=0, atol=1e-5 * scale)
 
 
+@few
+@given(seed=st.integers(0, 99), size=st.sampled_from([0.1, 2.0]))
+def test_ranked_in_bf16_the_list_is_exact_even_far_from_linear(seed, size):
+    """What bf16 rounds is measured again: same order, same effects to fp32's rounding."""
+    both = Both(seed, size=size, count=4)
+    with patch.object(screening, "MANY", 4):
+        found = quick(*both.given, finish=both.finish, rounded=True, **both.asked)
+    assert moves(found) == moves(both.exact)
+    scale = both.effects.abs().max() + both.logits.abs().max()
+    for ours, theirs in zip(found.attributes, both.exact.attributes, strict=True):
+        assert ours.effect == pytest.approx(theirs.effect, abs=1e-5 * scale.item())
+    rest = torch.ones(found.effects.shape[1], dtype=torch.bool)
+    rest[found.made["measured"]] = False
+    assert (found.effects - both.effects)[:, rest].abs().max() > 1e-5 * scale  # these are rounded
+    said = found.made["certificate"]
+    assert "ranked in bf16" in said["says"]
+
+
 def test_a_wrong_prediction_widens_the_look_ahead(monkeypatch):
     """Where only the signs are right that are foretold, it looks further ahead."""
     real = screening.sweep.foretell
@@ -211,6 +229,7 @@ def test_a_race_ends_before_every_image_was_measured(rule):
 def test_where_all_moves_raced_no_audit_is_told():
     """There is nobody left to draw."""
     told = {"measured": 0.2, "raced": 1.0, "correlation": {"0": 0.9}, "left_out": 0}
+    told["ranked"] = "by prediction"
     said = screening.certificate(told | {"audits": 1, "audited": 0, "hidden": 0}, whole=False)
     assert said["says"].endswith(
         "(20% of all effects); that all races were decided rightly is 95% sure."

@@ -1,5 +1,7 @@
 """The sweep gives the numbers of `attfind.one_by_one`, with far fewer layers drawn."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import Phase, given, settings
@@ -12,6 +14,7 @@ from stylex.attfind import one_by_one
 from stylex.classifier import Classifier
 from stylex.folding import goals_of, without_norms
 from stylex.ledger import Ledger
+from stylex.model import StylEx
 from stylex.networks import Synthesis
 from stylex.stylespace import bounds, shift
 from stylex.sweep import batch_within, foretell, measure
@@ -98,6 +101,41 @@ def test_effects_are_exact_in_float64(seed, strength):
     scale = (logits.abs().max() + effects.abs().max()).item()
     torch.testing.assert_close(ours, effects, rtol=0, atol=1e-12 * scale)
     torch.testing.assert_close(base, logits, rtol=0, atol=1e-12 * scale)
+
+
+def test_in_bf16_effects_keep_their_order():
+    """Close to the exact ones; what does not move has no effect at all, whatever rounding did."""
+    synthesis, classify = drawn(4, width=0.125), classify_as(2, 4)
+    styles = some_styles(synthesis, 2, 4)
+    ends = torch.stack([styles.amin(0) - 1, styles.amax(0) + 0.5])
+    ends[:, 7] = styles[:, 7].mean()
+    styles[:, 7] = ends[0, 7]
+    given = (synthesis, classify, styles, ends)
+    exact, base = measure(*given)
+    rounded, same = measure(*given, dtype=torch.bfloat16, batch=10)
+    assert torch.equal(base, same)
+    assert (rounded[:, 7] == 0).all()
+    for ours, theirs in zip(rounded[..., 0].flatten(1), exact[..., 0].flatten(1), strict=True):
+        assert not torch.equal(ours, theirs)
+        assert torch.corrcoef(torch.stack([ours, theirs]))[0, 1] > 0.99
+
+
+def test_in_bf16_an_image_is_compared_with_itself_in_bf16(monkeypatch):
+    """On a trained model rounding moves all moves of a layer alike: that is no effect of theirs."""
+    model = StylEx.load(Path(__file__).parents[1] / "models" / "leaves")
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(8, model.generator.latent, generator=draw)
+    styles = model.generator.style(model.generator.mapping(z), model.mean_p.expand(8, -1))
+    some = torch.arange(0, model.layout.searched, 12)
+    given = model.generator.synthesis, model.classifier, styles[:2], bounds(styles)
+    exact, _ = measure(*given, coordinates=some)
+    ours, _ = measure(*given, coordinates=some, dtype=torch.bfloat16)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sweep, "_unmoved", lambda f, classify: classify(f.image.clamp(-1, 1)).expand(672, -1)
+        )
+        naive, _ = measure(*given, coordinates=some, dtype=torch.bfloat16)
+    assert (ours - exact).abs().mean() < 0.5 * (naive - exact).abs().mean()
 
 
 def test_a_wider_generator_with_uneven_layers():

@@ -98,7 +98,7 @@ def search(
     strength: float = 1.0,
     threshold: float | None = None,
     rule: Literal["cumulative", "single", "share"] = "cumulative",
-    mode: Literal["auto", "exact", "fast"] = "auto",
+    mode: Literal["auto", "exact", "fast", "bf16"] = "auto",
     reuse: bool = False,
     unnoticed: bool = False,
     memory: str = "2GB",
@@ -118,7 +118,8 @@ def search(
         rule: cumulative (the notebook's), single (the paper's own statement) or share (of
             the images that a move changes).
         mode: exact measures every move of every image; fast foretells them and measures what may
-            be chosen; auto is exact up to 250,000 moves.
+            be chosen; bf16 ranks them all in bf16 first (on processors that multiply it quickly);
+            auto is exact up to 250,000 moves, fast above.
         reuse: select again from the effects that the last search measured, at once; give the
             data and images that it was given.
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's

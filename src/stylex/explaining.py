@@ -30,7 +30,7 @@ from stylex.selection import CHANGED, Rule, stable, threshold_of
 from stylex.shapes import Images, Styles
 from stylex.stylespace import shift, shift_all
 
-Mode = Literal["auto", "exact", "fast"]
+Mode = Literal["auto", "exact", "fast", "bf16"]
 MANY = 250_000  # moves of images: more are foretold first, see `screening`
 NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
 POOR = 1.5  # a reconstruction whose L1 is this many times the usual one is called poor
@@ -104,7 +104,8 @@ def search(
         rule: "cumulative" (the notebook's), "single" (the paper's own statement) or "share" (of
             the images that a move changes).
         mode: "exact" measures every move of every image; "fast" foretells all by a backward pass
-            and measures what may be chosen (`screening`); "auto" is exact up to 250,000 moves.
+            and measures what may be chosen (`screening`), "bf16" foretells them by measuring each
+            in bf16; "auto" is exact up to 250,000 moves, fast above.
         ledger: where finished parts are kept until the search is whole, and by how many processes;
             it also knows the memory to keep within and whom to tell of the progress.
         say: called with the mode and what it will cost, before it starts.
@@ -140,19 +141,20 @@ def search(
     batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
     given, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
     moves = 2 * model.layout.searched * len(images)
-    fast = mode == "fast" or (mode == "auto" and moves > MANY)
-    if fast:
-        options |= {"targets": sought, **asked}
+    reason = "as asked"
+    if mode == "auto":
+        mode = "fast" if moves > MANY else "exact"
+        reason = f"{moves:,} moves are {'more' if moves > MANY else 'no more'} than {MANY:,}"
+    if fast := mode != "exact":
+        options |= {"targets": sought, **asked, "rounded": mode == "bf16"}
     if say and ledger.rank == 0:
-        reason = f"{moves:,} moves are {'more' if fast else 'no more'} than {MANY:,}"
-        reason = reason if mode == "auto" else "as asked"
-        say(f"{'fast' if fast else 'exact'} ({reason}): {cost(given, ledger, fast, **options)}")
+        say(f"{mode} ({reason}): {cost(given, ledger, fast, **options)}")
     if fast:
         found = quick(*given, finish=finish, ledger=ledger, **options)
     else:
         found = finish(*sweep.measure(*given, ledger=ledger, **options))
     made = {
-        "mode": "fast" if "certificate" in found.made else "exact",
+        "mode": mode,
         "date": runs.now(),
         "machine": runs.machine(),
         "seconds": round(time.monotonic() - began, 1),

@@ -38,6 +38,7 @@ class FoldedLayer:
         style: `[i]` of this image.
         features: `[1, i, h, w]` that come in.
         energy: `[o, i]` of the layer, `ModulatedConv.energy`: the same for all images.
+        dtype: of the moves that are drawn; what they start from is as the layer's own.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class FoldedLayer:
         style: Float[Tensor, " i"],
         features: Tensor,
         energy: Float[Tensor, "o i"],
+        dtype: torch.dtype,
     ):
+        self.dtype = dtype
         self.up, self.style, self.features, self.energy = conv.up, style, features, energy
         self.weight, self.gain = conv.conv.weight, conv.conv.scale * SQRT2  # [o, i, 3, 3]
         self.square = style.square() @ energy.T + EPS  # [o]
@@ -55,7 +58,7 @@ class FoldedLayer:
         self.sum = F.conv2d(features * scale[:, None, None], self.weight, padding=1)
         scales = self.square.rsqrt()[:, None] * scale  # [o, i]
         folded = self.weight * scales[:, :, None, None]
-        self.folded = folded.contiguous(memory_format=torch.channels_last)
+        self.folded = folded.to(dtype).contiguous(memory_format=torch.channels_last)
         noise = conv.fixed_noise * (conv.noise_strength * SQRT2)
         constant = noise + (conv.bias * SQRT2)[:, None, None]  # [1, o, H, W]
         self.constant = constant.contiguous(memory_format=torch.channels_last)
@@ -67,7 +70,8 @@ class FoldedLayer:
     def finish(self, y: Tensor) -> Tensor:
         """After the convolution: upsampling, noise and bias, activation, in place if it may be."""
         y = upsample(y) if self.up else y
-        y = y + self.constant if y.requires_grad else y.add_(self.constant)
+        constant = self.constant.to(y.dtype)
+        y = y + constant if y.requires_grad else y.add_(constant)
         return F.leaky_relu_(y, 0.2)
 
     def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
@@ -80,7 +84,7 @@ class FoldedLayer:
         alone = F.conv2d(channels, weight, padding=1, groups=count).view(count, 1, -1, h, w)
         y = self.sum[:, None] + (goals - here)[..., None, None, None] * alone
         y = y * self.scales(coordinates, goals)[..., None, None]
-        return y.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return y.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
 
     def scales(
         self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]
@@ -119,6 +123,8 @@ class Folded:
         synthesis: draws styles with fixed noise.
         row: `[1, s]` the image's styles.
         energies: of all layers, see `energies_of`; known by whoever folds many images.
+        dtype: that moves are drawn in, the styles' own by default. In bf16 they are sooner there
+            and good for ranks only; the picture that the layers' ToRGB add up to stays as it is.
     """
 
     def __init__(
@@ -126,8 +132,11 @@ class Folded:
         synthesis: Synthesis,
         row: Float[Tensor, "1 s"],
         energies: list[Tensor] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
     ):
         self.synthesis, self.row = synthesis, row
+        self.dtype = dtype or row.dtype
         energies = energies or energies_of(synthesis)
         conv_styles, rgb_styles = synthesis.layout.split(row)
         self.layers: list[FoldedLayer] = []
@@ -141,7 +150,7 @@ class Folded:
         every = zip(synthesis.convs, conv_styles, energies, strict=True)
         for layer, (conv, style, energy) in enumerate(every):
             assert isinstance(conv, StyledConv)
-            self.layers.append(FoldedLayer(conv, style[0], x, energy))
+            self.layers.append(FoldedLayer(conv, style[0], x, energy, self.dtype))
             self.pictures.append(picture)
             x = self.layers[-1].own()
             picture = self.add_picture(layer, x, picture)
@@ -152,7 +161,7 @@ class Folded:
         """After each even layer its ToRGB joins the picture drawn so far."""
         if layer % 2:
             return picture
-        drawn = F.conv2d(x, self.rgb[layer // 2])
+        drawn = F.conv2d(x, self.rgb[layer // 2].to(x.dtype)).to(self.row.dtype)
         return drawn if picture is None else drawn + upsample(picture)
 
     def finish(self, picture: Tensor) -> Images:

@@ -120,18 +120,24 @@ def errors(true: Effects, told: Effects) -> tuple[float, float]:
     return float((common.clamp(min=0) / size).sqrt()), float((own / size).sqrt())
 
 
-def cost(given: tuple[Any, ...], ledger: Ledger, fast: bool, **options: Any) -> str:
+def cost(
+    given: tuple[Any, ...], ledger: Ledger, fast: bool, *, rounded: bool = False, **options: Any
+) -> str:
     """Evaluations and time that are left, from a few timed moves; the ledger is told, too."""
+    ledger.expected, seconds, done = 0.0, 0.0, 0.0
     if fast:
         ledger.expected, seconds = expect(*given, **options)
-        return f"about {ledger.expected:,.0f} evaluations, {_long(seconds / ledger.ranks)}"
-    synthesis, classify, styles, _ = given
-    fold, each = sweep.pace(synthesis, classify, styles[:1], batch=options["batch"])
-    ledger.expected = 2 * len(styles) * len(each)
-    left = 1 - ledger.stands("exact", (len(styles), len(each)))
-    seconds = len(styles) * left * (fold + 2 * float(each.sum())) / ledger.ranks
-    earlier = f", {1 - left:.0%} of them done by an earlier start" if left < 1 else ""
-    return f"{ledger.expected:,} evaluations{earlier}, {_long(seconds)}"
+    if rounded or not fast:
+        synthesis, classify, styles, _ = given
+        name, dtype = (str(torch.bfloat16), torch.bfloat16) if rounded else ("exact", None)
+        how = {"batch": options["batch"], "dtype": dtype}
+        fold, each = sweep.pace(synthesis, classify, styles[:1], **how)
+        ledger.expected += 2 * len(styles) * len(each)
+        done = ledger.stands(name, (len(styles), len(each)))
+        seconds += len(styles) * (1 - done) * (fold + 2 * float(each.sum()))
+    earlier = f", {done:.0%} of them done by an earlier start" if done else ""
+    many = f"about {ledger.expected:,.0f}" if fast else f"{ledger.expected:,.0f}"
+    return f"{many} evaluations{earlier}, {_long(seconds / ledger.ranks)}"
 
 
 def _long(seconds: float) -> str:

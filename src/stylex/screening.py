@@ -51,6 +51,7 @@ class Screen:
         drawn: coordinates that take part in every race, however they were foretold.
         ahead: how many of the best moves must have raced before one is chosen.
         base: logits of the reconstructions; whoever looks effects up needs none.
+        ranked: how foretold effects came about, for the certificate.
         options: `batch` and `ledger` of `sweep.measure`.
     """
 
@@ -66,6 +67,7 @@ class Screen:
     drawn: Bool[Tensor, " j"] = field(init=False)
     ahead: int = AHEAD
     base: Logits | None = None
+    ranked: str = "by prediction"
     options: dict[str, Any] = field(default_factory=dict)
     widened: bool = field(default=False, init=False)
 
@@ -208,12 +210,14 @@ def quick(
     rule: Rule = "cumulative",
     strength: float = 1.0,
     batch: int = sweep.MOST,
+    rounded: bool = False,
     ledger: Ledger | None = None,
 ) -> Search:
     """A search whose effects are exact wherever its list looks.
 
     Args:
         synthesis, classify, styles, bounds, strength, batch, ledger: as for `sweep.measure`.
+        rounded: foretell effects by measuring every one in bf16, in place of a backward pass.
         finish: from effects, logits and the coordinates to choose among to a search:
             `attfind.find` with all its other options.
         targets: classes for which attributes are sought.
@@ -227,10 +231,15 @@ def quick(
     given = {"strength": strength, "ledger": ledger}
     nets = (synthesis, classify, styles, bounds)
     logits = sweep.base_logits(*nets, batch=batch, **given)
-    foretold = sweep.foretell(*nets, targets=targets, **given)
+    if rounded:
+        how = {"batch": batch, "base": logits, "dtype": torch.bfloat16}
+        foretold = sweep.measure(*nets, **how, **given)[0][..., targets]
+    else:
+        foretold = sweep.foretell(*nets, targets=targets, **given)
     effects = ledger.room("effects", (*foretold.shape[:3], logits.shape[1]), like=foretold)
     rest = (strength, targets, foretold, effects)
     how = {"ahead": AHEAD, "base": logits, "options": {"batch": batch, "ledger": ledger}}
+    how |= {"ranked": "in bf16"} if rounded else {}
     screen = Screen(*nets, *rest, **how)
     choice = {"count": count, "threshold": threshold_of(threshold, logits.shape[1]), "rule": rule}
     return screened(screen, logits, finish, source=source, **choice)
@@ -247,6 +256,7 @@ def screened(screen: Screen, logits: Logits, finish: Finish, **choice: Any) -> S
     """
     chosen, told = audited(screen, logits, **choice)
     found = finish(screen.effects, logits, among=chosen)
+    told["ranked"] = screen.ranked
     told["left_out"] = max(found.made["left_out"], int((~stable(screen.foretold)).sum()))
     made = {
         "certificate": certificate(told, whole=bool(screen.known.all())),
@@ -300,16 +310,16 @@ def certificate(told: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 
     Args:
         told: of the last audit: `measured`, `raced`, `ahead`, `widened`, `correlation`, `audits`,
-            `audited`, `hidden`, `left_out`.
+            `audited`, `hidden`, `left_out`, `ranked`.
         whole: in the end everything was measured, so nothing hangs on a prediction.
 
     Returns:
         The same with `sure` and `says`.
     """
-    agree = min(told["correlation"].values(), default=1.0)
+    agree, ranked = min(told["correlation"].values(), default=1.0), told["ranked"]
     doubts = [
         f"audits still changed the list after {told['audits']} times" * bool(told["hidden"]),
-        f"{told['left_out']} unstable images were left out by prediction" * bool(told["left_out"]),
+        f"{told['left_out']} unstable images were left out {ranked}" * bool(told["left_out"]),
         f"ranks of foretold and measured effects correlate by {agree:.2f} only" * (agree < DOUBT),
     ]
     why = "" if whole else "; ".join(filter(None, doubts))
@@ -320,7 +330,7 @@ def certificate(told: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     )
     if told["audited"]:
         says += (
-            f" The others were ranked by prediction; of {told['audited']} coordinates of theirs "
+            f" The others were ranked {ranked}; of {told['audited']} coordinates of theirs "
             f"that were drawn at random and raced as well, {told['hidden']} came into the list."
         )
         if not told["hidden"]:

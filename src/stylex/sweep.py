@@ -36,6 +36,7 @@ def measure(
     coordinates: Int64[Tensor, " j"] | None = None,
     wanted: Bool[Tensor, "n j 2"] | None = None,
     base: Logits | None = None,
+    dtype: torch.dtype | None = None,
     ledger: Ledger | None = None,
 ) -> tuple[Effects, Logits]:
     """Effects of searched coordinates in both directions (method.md 4.1).
@@ -50,6 +51,7 @@ def measure(
         coordinates: only these, ascending; every searched one by default.
         wanted: only these moves of those coordinates; the effects of others are 0.
         base: what `base_logits` gave, where it is known.
+        dtype: that moves are drawn in, the styles' own by default; bf16 is for ranks.
         ledger: keeps what is done and shares it over processes.
 
     Returns:
@@ -60,30 +62,33 @@ def measure(
     """
     given = (synthesis, classify, styles, bounds)
     ledger = ledger or Ledger()
-    name = "exact"
+    name = "exact" if dtype is None else str(dtype)
     if coordinates is None:
         coordinates = torch.arange(synthesis.layout.searched, device=styles.device)
     else:
         some = [coordinates] if wanted is None else [coordinates, wanted, styles]
-        name = f"measured-{key_of('', some)[:16]}"
+        name = f"measured-{key_of(name, some)[:16]}"
     if base is None:
         base = base_logits(*given, strength=strength, ledger=ledger)
     energies = energies_of(synthesis)
 
     @torch.no_grad()
     def work(n: int, done: int) -> Iterator[Tensor]:
-        row, folded = styles[n : n + 1], None
+        row, folded, still = styles[n : n + 1], None, base[n].expand(len(coordinates), -1)
         goals = goals_of(row, bounds, strength, synthesis.layout.searched)[coordinates]
         moves = goals != row[0, coordinates, None]
         moves = moves if wanted is None else moves & wanted[n]
         for part in moves.any(1).nonzero().flatten().split(max(1, batch // 2)):
             if not len(part) or (stop := int(part[-1]) + 1) <= done:
                 continue
-            folded = folded or Folded(synthesis, row, energies)
+            if folded is None:
+                folded = Folded(synthesis, row, energies, dtype=dtype)
+                still = _unmoved(folded, classify)[coordinates] if dtype else still
             images = folded.draw(coordinates[part], goals[part], moves[part])
             effects = base.new_zeros(stop - done, 2, base.shape[1])
             which, direction = moves[part].nonzero(as_tuple=True)
-            effects[part[which] - done, direction] = classify(images.clamp(-1, 1)) - base[n]
+            logits = classify(images.clamp(-1, 1))
+            effects[part[which] - done, direction] = logits - still[part[which]]
             yield effects
             done = stop
         if done < len(coordinates):
@@ -92,6 +97,20 @@ def measure(
     shape = len(styles), len(coordinates), 2, base.shape[1]
     each = 2.0 if wanted is None else 2.0 * float(wanted.double().mean())
     return ledger.fill(name, shape, work, like=base, each=each), base
+
+
+def _unmoved(folded: Folded, classify: Classify) -> Float[Tensor, "searched k"]:
+    """Logits of an image drawn from each coordinate's layer on, as its moves are, but not moved.
+
+    In bf16 they are off by what all moves of the layer are off by.
+    """
+    widths = folded.synthesis.layout.widths
+    firsts = torch.tensor([0, *widths]).cumsum(0)[:-1].to(folded.row.device)
+    one = torch.tensor([[True, False]], device=firsts.device)
+    goals = folded.row[0, firsts, None].expand(-1, 2)
+    each = zip(firsts.split(1), goals.split(1), strict=True)
+    logits = torch.cat([classify(folded.draw(*at, one).clamp(-1, 1)) for at in each])
+    return logits.repeat_interleave(torch.tensor(widths, device=firsts.device), 0)
 
 
 @torch.no_grad()
@@ -259,14 +278,19 @@ def batch_within(memory: float, synthesis: Synthesis, classify: Classify, row: S
 
 @torch.no_grad()
 def pace(
-    synthesis: Synthesis, classify: Classify, row: Styles, *, batch: int = MOST
+    synthesis: Synthesis,
+    classify: Classify,
+    row: Styles,
+    *,
+    batch: int = MOST,
+    dtype: torch.dtype | None = None,
 ) -> tuple[float, Float[Tensor, " j"]]:
     """Seconds to fold an image, and seconds that a move of each coordinate then takes.
 
     A batch of every layer is drawn twice; the second time is taken.
     """
     energies = energies_of(synthesis)
-    folded, fold = timed(lambda: Folded(synthesis, row, energies))
+    folded, fold = timed(lambda: Folded(synthesis, row, energies, dtype=dtype))
     each, first = [], 0
     for width in synthesis.layout.widths:
         its = first + torch.arange(min(width, max(1, batch // 2)), device=row.device)
