@@ -1,6 +1,6 @@
 """The planted benchmark: which methods name the factors that a classifier truly uses?
 
-    python benchmarks/planted.py                 # the grid: hours; finished cells stay as they are
+    python benchmarks/planted.py                 # the grid: hours; it goes on from its result
     python benchmarks/planted.py --ablations     # then ours with one part of the training left out
     python benchmarks/planted.py --first-seed 0 --result planted_tuning   # seeds to tune on: 0-99
     python benchmarks/planted.py --short         # three cells and two controls, without rivals
@@ -8,20 +8,22 @@
     python benchmarks/planted.py --share 2/8 --device cuda       # every eighth cell, from the third
 
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
-F1 is drawn in docs/images/planted.svg. A cell that fails is named and left out, the others go on.
+F1 is drawn in docs/images/planted.svg. A cell that stands there is not done again, on any machine;
+another --result leaves it aside. A cell that fails is named and left out, the others go on.
 A cell is meant to take at most 10 minutes on two cores. What is reported has seeds from 1000 on.
 Several processes may each take a share (0/8 to 7/8); a last call without one sums them up.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from made import made, write_result
-from planted_table import baselines, compared, draw, reached, summary, without
+from made import last_result, made, write_result
+from planted_table import baselines, compared, draw, kept, reached, summary, without
 
-from stylex.planting import cell, train_plain
+from stylex.planting import cell, check_recipe, train_plain
 from stylex.runs import Run
 
 
@@ -50,6 +52,11 @@ class Job(NamedTuple):
     run: Path
     left_out: str = ""
     plain: str | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Options that are other than the cells'."""
+        return ABLATIONS.get(self.left_out, {})
 
     @property
     def finished(self) -> bool:
@@ -97,8 +104,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "ToRGB with its own styles": {"rgb_styles": True},
 }
 WHOLE = "nothing left out"  # the same cells as the grid has them
+ONE_BY_ONE = {"attributes", "reading", "importance"}  # not written down of an ablation
 SHORT = (Asked(seed=0), Asked("cells", seed=1), Asked(kind="and", seed=2))
 SHORT_CONTROLS = (Asked(control="random"), Asked(control="shuffled"))
+
+LISTS = ("cells", "controls", "ablated")  # of tables in a result
 
 Tables = Mapping[Job, dict[str, Any]]
 
@@ -126,56 +136,81 @@ def main(
         share: i/n for every n-th cell from the i-th; then nothing is summed up.
         device: that trains.
     """
-    root, tables, failed = Path(runs), {}, []
-    if short:
-        seeds = sorted({one.seed for one in SHORT})
-        jobs = [Job(one, root / one.name) for one in (*SHORT, *SHORT_CONTROLS)]
-    else:
-        seeds = [first_seed]
-        plain = plains(root, first_seed, total_images, device)
-        jobs = planned(root, first_seed, plain, every=ablations)
+    root, failed = Path(runs), []
+    seeds = sorted({one.seed for one in SHORT}) if short else [first_seed]
+    jobs = planned_short(root) if short else planned(root, first_seed)
     name = result or ("planted_short" if short else "planted")
+    tables = taken(name, jobs, total_images)
+    jobs = [job for job in jobs if not job.left_out or ablations or job in tables or job.finished]
     first, apart = map(int, share.split("/")) if share else (0, 1)
-    for job in sorted(jobs[first::apart], key=lambda job: not job.finished):  # no table shrinks
+    missing = [job for job in jobs[first::apart] if job not in tables]
+    for job in sorted(missing, key=lambda job: not job.finished):  # no table shrinks
         try:
-            tables[job] = run(job, total_images, device)
+            tables[job] = kept(run(job, first_seed, total_images, device))
         except (ValueError, RuntimeError) as error:
             if job.finished:  # an old one, before anything is trained: somebody is still there
                 raise SystemExit(str(error)) from None
             print(f"FAILED {job.run}: {error}")
             failed.append({"cell": str(job.run), "why": str(error)})
-        if share:
-            continue
-        summed = whole(jobs, tables, short=short) | {"failed": failed}
-        write_result(name, made(seeds) | summed)
-        if not short:
-            draw(name, summed["methods"])
+        if tables and not share:
+            sum_up(name, seeds, whole(jobs, tables, short=short) | {"failed": failed})
+    if not missing and not share:
+        sum_up(name, seeds, whole(jobs, tables, short=short) | {"failed": failed})
 
 
-def plains(root: Path, first_seed: int, total_images: int, device: str) -> dict[str, str]:
-    """The generators of the rivals, one for each scene."""
-    places = {scene: str(root / f"plain-{scene}-{first_seed}") for scene in ("leaves", "cells")}
-    for scene, place in places.items():
+def sum_up(name: str, seeds: Sequence[int], summed: dict[str, Any]) -> None:
+    """Write the result, and its plot where there are methods to compare."""
+    write_result(name, made(seeds) | summed)
+    if "methods" in summed:
+        draw(name, summed["methods"])
+
+
+def taken(name: str, jobs: Sequence[Job], total_images: int) -> dict[Job, dict[str, Any]]:
+    """The tables of benchmarks/results/NAME.json: nothing of them is done again.
+
+    What else stands there would be lost: it ends the command. Only tables that do not say the
+    settings of their training, as the first ones did not, are passed over and give way to new ones:
+    they cannot be told from those of another recipe.
+    """
+    tables, told = {}, last_result(name)
+    for table in (table for part in LISTS for table in told.get(part, ()) if "settings" in table):
+        its = [job for job in jobs if is_of(table, job, total_images)]
+        one = Asked(*(table[field] for field in Asked._fields))
+        where = f"{name}.json: {one.name}, {table['total_images']:,} images,"
+        if not its:
+            raise SystemExit(f"{where} is none of the cells asked for; give another --result")
         try:
-            seed = first_seed + APART - 1
-            train_plain(place, scene=scene, seed=seed, total_images=total_images, device=device)
-        except ValueError as error:  # an old one
+            check_recipe(table, where, give="another --result")
+        except ValueError as error:
             raise SystemExit(str(error)) from None
-    return places
+        tables[its[0]] = table
+    return tables
 
 
-def planned(root: Path, first_seed: int, plain: dict[str, str], *, every: bool) -> list[Job]:
-    """The grid, the controls, and of the ablations every one or those that are finished."""
+def is_of(table: dict[str, Any], job: Job, total_images: int) -> bool:
+    """Whether this is the table that a job would give."""
+    asked = job.one._asdict() | {"total_images": total_images, "training": job.training}
+    return asked.items() <= table.items() and table.get("left_out", "") == job.left_out
+
+
+def planned_short(root: Path) -> list[Job]:
+    """Three cells and two controls."""
+    return [Job(one, root / one.name) for one in (*SHORT, *SHORT_CONTROLS)]
+
+
+def planned(root: Path, first_seed: int) -> list[Job]:
+    """The grid, the controls, and every ablation."""
     controls = (one._replace(seed=first_seed + OF_CONTROLS) for one in CONTROLS)
     others = (
         Job(one, root / name.replace(" ", "-") / one.name, name)
         for name in ABLATIONS
         for one in ablated(first_seed)
     )
+    plain = {scene: str(root / f"plain-{scene}-{first_seed}") for scene in ("leaves", "cells")}
     return [
         *(Job(one, root / one.name, plain=plain[one.scene]) for one in grid(first_seed)),
         *(Job(one, root / one.name) for one in controls),
-        *(job for job in others if every or job.finished),
+        *others,
     ]
 
 
@@ -194,18 +229,29 @@ def ablated(first_seed: int) -> list[Asked]:
     return [one._replace(seed=first_seed + lines.index(one)) for one in ABLATED]
 
 
-def run(job: Job, total_images: int, device: str) -> dict[str, Any]:
+def run(job: Job, first_seed: int, total_images: int, device: str) -> dict[str, Any]:
     """One cell, and what it found in a few lines."""
+    if job.plain and not job.finished:
+        plain(job.plain, job.one.scene, first_seed + APART - 1, total_images, device)
     table = cell(
         str(job.run),
         **job.one._asdict(),
         total_images=total_images,
-        training=ABLATIONS.get(job.left_out),
+        training=job.training,
         plain=job.plain,
         device=device,
     )
     show(table)
     return table
+
+
+@cache
+def plain(place: str, scene: str, seed: int, total_images: int, device: str) -> None:
+    """The generator of the rivals, once for each scene: the first cell that needs it trains it."""
+    try:
+        train_plain(place, scene=scene, seed=seed, total_images=total_images, device=device)
+    except ValueError as error:  # an old one
+        raise SystemExit(str(error)) from None
 
 
 def show(table: dict[str, Any]) -> None:
@@ -225,7 +271,8 @@ def show(table: dict[str, Any]) -> None:
 
 def whole(jobs: Sequence[Job], tables: Tables, *, short: bool = False) -> dict[str, Any]:
     """The whole table, as far as it goes."""
-    known = [(job, tables[job]) for job in jobs if job in tables and not job.left_out]
+    tables = {job: tables[job] for job in jobs if job in tables}  # always in the same order
+    known = [(job, its) for job, its in tables.items() if not job.left_out]
     cells = [table for job, table in known if not job.one.control]
     controls = [table for job, table in known if job.one.control]
     missing = {"cells_missing": sum(not job.left_out for job in jobs) - len(known)}
@@ -234,7 +281,17 @@ def whole(jobs: Sequence[Job], tables: Tables, *, short: bool = False) -> dict[s
         return missing | found
     methods = compared(cells)
     said = {"methods": methods, "reached": reached(methods, found), "baselines": baselines(cells)}
-    return missing | said | {"ablations": without(left_out(tables))} | found
+    said |= {"ablations": without(left_out(tables))}
+    return missing | said | found | {"ablated": ablated_tables(tables)}
+
+
+def ablated_tables(tables: Tables) -> list[dict[str, Any]]:
+    """Those of the ablations with what was left out, as they are written down."""
+    return [
+        {k: v for k, v in its.items() if k not in ONE_BY_ONE} | {"left_out": job.left_out}
+        for job, its in tables.items()
+        if job.left_out
+    ]
 
 
 def left_out(tables: Tables) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,7 @@
-"""What the cells of the planted benchmark say together, beside what was wanted; F1 as a plot."""
+"""What the cells of the planted benchmark say together, beside what was wanted; F1 as a plot.
+
+`kept` is what a result file holds of one cell.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +40,30 @@ MEANS = (
     "sufficiency10_confirmed",
 )
 GROUPS = {"uncorrelated": 0.0, "correlated 0.5": 0.5, "correlated 0.9": 0.9}
+EXACT = ("correlation", "training", "settings")  # of a cell: compared when the grid goes on
+OF_RIVALS = {*MEANS, "seconds"}  # what is read of them
+
+
+def kept(table: dict[str, Any]) -> dict[str, Any]:
+    """A cell's table for the result file: floats are short, rivals say what is read of them."""
+    exact = {name: table[name] for name in EXACT}
+    rivals = {name: kept_of_rival(its) for name, its in table.get("rivals", {}).items()}
+    return short(table | ({"rivals": rivals} if rivals else {})) | exact
+
+
+def kept_of_rival(table: dict[str, Any]) -> dict[str, Any]:
+    """Its scores; of the attributes their number."""
+    read = {k: v for k, v in table.items() if k.removeprefix("why_") in OF_RIVALS}
+    return read | {"looked_at": len(table["attributes"])}
+
+
+def short(value: Any) -> Any:
+    """The same with every float at four significant digits."""
+    if isinstance(value, dict):
+        return {k: short(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [short(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def compared(cells: Sequence[dict]) -> dict[str, Any]:
@@ -156,7 +183,8 @@ def summary(cells: Sequence[dict], controls: Sequence[dict]) -> dict[str, Any]:
     table["hidden_looked_at"] = len(hidden)
     table["hidden_reported"] = sum(c["hidden"] in named(c) for c in hidden)
     table["pairs"] = pairs(hidden)
-    table |= mean("minutes", [c["minutes"] for c in (*cells, *controls)])
+    for name in ("minutes", "core_minutes"):
+        table |= mean(name, [c[name] for c in (*cells, *controls)])
     return table
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,13 @@ import planted
 import planted_table
 
 from stylex.parts import parts_of
+from stylex.planting import recipe
 from stylex.runs import Run, read_json, write_json
 from stylex.training import train
 
 GOOD = dict.fromkeys(planted_table.MEANS, 1.0) | {"false_discovery": 0.0}
-RIVAL = GOOD | {"f1": 0.5, "seconds": 2.0}
+RIVAL = GOOD | {"f1": 0.5, "seconds": 2.0, "used": ["spot hue"], "attributes": [{"rank": 1}] * 3}
+GRID = {"f1": 0.75, "seconds": 1.0, "attributes": [], "purity": None, "why_purity": "no edit"}
 NAMES = {"first": "leaf hue", "second": "leaf width"}
 
 
@@ -28,6 +31,7 @@ class Cells:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
+        self.plains: list[str] = []
         self.fails: set[str] = set()
 
     def __call__(self, run: str, *, training: Any, plain: str | None, **asked: Any) -> dict:
@@ -40,12 +44,13 @@ class Cells:
             raise RuntimeError("the losses were no numbers")
         name = NAMES.get(asked["control"])
         row = {"rank": 1, "factor": name, "used": True, "repeats": None, "shut": []}
-        row |= {"effect": 1.0, "explained": 1.0, "passed": True}
+        row |= {"effect": 1 / 3, "explained": 1.0, "passed": True}
         f1 = 0.8 if training or asked["correlation"] else 1.0
         table = asked | GOOD | {"f1": f1, "used": ["spot hue"], "attributes": [row]}
-        table |= {"minutes": 1.0, "accuracy": 0.9, "looked_at": 10, "passed_falsely": 0}
-        table |= {"hidden": "spot size" if name else None}
-        table |= {"rivals": {"sefa": RIVAL, "grid": {"f1": 0.75, "seconds": 1.0}}} if plain else {}
+        table |= {"minutes": 1.0, "core_minutes": 2 / 3, "accuracy": 0.9, "looked_at": 10}
+        table |= {"hidden": "spot size" if name else None, "passed_falsely": 0}
+        table |= {"training": training, "settings": recipe(training)}
+        table |= {"rivals": {"sefa": RIVAL, "grid": GRID}} if plain else {}
         write_json(files.planted, table)
         return table
 
@@ -55,7 +60,8 @@ def cells(tmp_path: Path, monkeypatch) -> Cells:
     """Nothing is trained, nothing outside of the test's folder is written."""
     cells = Cells()
     monkeypatch.setattr(planted, "cell", cells)
-    monkeypatch.setattr(planted, "train_plain", lambda place, **options: None)
+    monkeypatch.setattr(planted, "train_plain", lambda place, **options: cells.plains.append(place))
+    planted.plain.cache_clear()
     monkeypatch.setattr(planted, "made", lambda seeds: {"made": {"seeds": seeds}})
     monkeypatch.setattr(made, "RESULTS", tmp_path)
     monkeypatch.setattr(planted_table, "IMAGES", tmp_path)
@@ -124,6 +130,9 @@ def test_an_old_cell_ends_the_command_in_one_line(
 ) -> None:
     """Before anything is trained."""
     ran(tmp_path)
+    (tmp_path / "planted.json").unlink()
+    cells.plains = []
+    planted.plain.cache_clear()
 
     def stale(run: str, **asked: Any) -> dict:
         raise ValueError(f"{run} was trained with hide_p 0.0; give other --runs")
@@ -131,6 +140,7 @@ def test_an_old_cell_ends_the_command_in_one_line(
     monkeypatch.setattr(planted, "cell", stale)
     with pytest.raises(SystemExit, match=r"^\S+ was trained with hide_p 0.0; give other --runs$"):
         ran(tmp_path)
+    assert cells.plains == []
 
 
 def test_the_short_form_has_the_same_keys(cells: Cells, tmp_path: Path) -> None:
@@ -139,6 +149,125 @@ def test_the_short_form_has_the_same_keys(cells: Cells, tmp_path: Path) -> None:
     assert (len(cells.ran), table["cells_missing"], table["f1"]) == (5, 0, 1)
     assert table["f1_correlated"] is None
     assert table["why_f1_correlated"]
+
+
+# --- going on from the result --------------------------------------------------------------------
+
+
+def lost(cells: Cells, tmp_path: Path) -> str:
+    """Another machine: the runs are gone, the result is there; its text."""
+    shutil.rmtree(tmp_path / "runs")
+    cells.ran, cells.plains = [], []
+    planted.plain.cache_clear()
+    return next(tmp_path.glob("planted*.json")).read_text()
+
+
+def test_the_grid_goes_on_from_its_result_alone(cells: Cells, tmp_path: Path) -> None:
+    """Cells, controls and ablations are all taken from it and summed up to the same again."""
+    table = ran(tmp_path, ablations=True)
+    before = lost(cells, tmp_path)
+    write_json(tmp_path / "planted.json", table | {"f1": 0.0, "methods": {}})
+    ran(tmp_path)
+    assert (cells.ran, cells.plains) == ([], [])
+    assert (tmp_path / "planted.json").read_text() == before
+
+
+def test_only_what_the_result_lacks_is_done(cells: Cells, tmp_path: Path) -> None:
+    """A cell with the generator of its scene alone, a control and an ablation without one; what was
+    stopped and went on is what was done in one go.
+    """
+    table = ran(tmp_path, ablations=True)
+    before = lost(cells, tmp_path)
+    del table["cells"][1], table["controls"][2], table["ablated"][-1]
+    write_json(tmp_path / "planted.json", table)
+    ran(tmp_path, ablations=True)
+    assert [Path(run).name for run in cells.ran] == [
+        *("cells-sum-1-0-judge-1001", "leaves-sum-2-0-small-first-1060"),
+        "cells-sum-2-0.9-small-1014",
+    ]
+    assert "ToRGB-with-its-own-styles" in cells.ran[-1]
+    assert [Path(place).name for place in cells.plains] == ["plain-cells-1000"]
+    assert (tmp_path / "planted.json").read_text() == before
+
+
+def test_shares_go_on_from_the_result_and_write_nothing(cells: Cells, tmp_path: Path) -> None:
+    """Each takes its own of what is missing; a last call sums up and does nothing else."""
+    table = ran(tmp_path)
+    before = lost(cells, tmp_path)
+    del table["cells"][:3]
+    write_json(tmp_path / "planted.json", table)
+    for share in ("0/2", "1/2"):
+        shrunk = ran(tmp_path, share=share)
+        assert shrunk == table
+    assert len(cells.ran) == len(set(cells.ran)) == 3
+    cells.plains = []
+    planted.plain.cache_clear()
+    ran(tmp_path)
+    assert (len(cells.ran), cells.plains) == (3, [])
+    assert (tmp_path / "planted.json").read_text() == before
+
+
+def test_a_result_of_another_recipe_ends_the_command_in_one_line(
+    cells: Cells, tmp_path: Path
+) -> None:
+    """Before anything is done, and without a word of it lost; cells of another length likewise."""
+    table = ran(tmp_path)
+    table["controls"][0]["settings"]["hide_p"] = 0.0
+    write_json(tmp_path / "planted.json", table)
+    before = lost(cells, tmp_path)
+    told = r"^planted.json: leaves-\S+-random-1060, 12,000 images, was trained with hide_p 0.0, "
+    with pytest.raises(SystemExit, match=told + r"today it would be 0.5; give another --result$"):
+        ran(tmp_path)
+    with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):
+        ran(tmp_path, total_images=320)
+    with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):
+        ran(tmp_path, first_seed=0)
+    assert (cells.ran, cells.plains) == ([], [])
+    assert (tmp_path / "planted.json").read_text() == before
+
+
+def test_tables_without_settings_give_way_to_new_ones(cells: Cells, tmp_path: Path) -> None:
+    """Nothing tells their recipe: none is taken up, and they stand until there is a new one."""
+    table = ran(tmp_path, short=True)
+    for old in (*table["cells"], *table["controls"]):
+        del old["settings"]
+    write_json(tmp_path / "planted_short.json", table)
+    lost(cells, tmp_path)
+    cells.fails = {one.name for one in (*planted.SHORT, *planted.SHORT_CONTROLS)}
+    assert ran(tmp_path, short=True) == table
+    cells.ran, cells.fails = [], set()
+    new = ran(tmp_path, short=True)
+    assert len(cells.ran) == 5
+    assert all("settings" in its for its in (*new["cells"], *new["controls"]))
+
+
+def test_a_result_is_short(cells: Cells, tmp_path: Path) -> None:
+    """Four significant digits, and of rivals what is read; the cell's own file is whole."""
+    table = ran(tmp_path, ablations=True)
+    its = table["cells"][0]
+    assert (its["core_minutes"], its["attributes"][0]["effect"]) == (0.6667, 0.3333)
+    assert table["core_minutes"] == pytest.approx(0.6667)
+    assert set(its["rivals"]["sefa"]) == {*planted_table.MEANS, "seconds", "looked_at"}
+    assert its["rivals"]["sefa"]["looked_at"] == 3
+    assert its["rivals"]["grid"]["why_purity"] == "no edit"
+    assert not planted.ONE_BY_ONE & set(table["ablated"][0])
+    whole = read_json(Run(tmp_path / "runs" / "leaves-sum-1-0-small-1000").planted)
+    assert whole["core_minutes"] == 2 / 3
+    assert whole["rivals"]["sefa"] == RIVAL
+
+
+def test_short_numbers_by_hand() -> None:
+    """Large, small, deep and not at all; what is compared on resuming keeps every digit."""
+    told = {
+        "a": [123456.7, {"b": 0.000123456}],
+        "c": True,
+        "d": 12345,
+        "e": None,
+        "f": (0.1 + 0.2,),
+    }
+    assert planted_table.short(told) == told | {"a": [123500.0, {"b": 0.0001235}], "f": [0.3]}
+    exact = {"correlation": 0.123456, "training": {"rate": 0.123456}, "settings": {"clip": 1.23456}}
+    assert planted_table.kept(exact | {"f1": 2 / 3}) == exact | {"f1": 0.6667}
 
 
 def marks(f1: float, rival: float, **found: Any) -> dict[str, bool | None]:

@@ -1,14 +1,19 @@
 """The planted benchmark: what is drawn, both controls, and a tiny cell from end to end."""
 
 import functools
-import inspect
 import io
+import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import made
+import planted
 
 from stylex import drawing, planting
 from stylex.classifier import Classifier
@@ -174,17 +179,31 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     """The same command reads the JSON; another needs another directory."""
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
     asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
-    write_json(Run(tmp_path).planted, asked | {"f1": 0.5})
-    parts = inspect.signature(train).parameters.values()
-    today = {part.name: part.default for part in parts if part.default is not part.empty}
-    today |= {"perceptual": "classifier", "channels": 3}
-    write_json(Run(tmp_path).about, {"settings": today})
+    today = planting.recipe({})
+    write_json(Run(tmp_path).planted, asked | {"f1": 0.5, "settings": today})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
         planting.cell(str(tmp_path), **(asked | {"seed": 3}))
-    write_json(Run(tmp_path).about, {"settings": today | {"hide_p": 0.0}})
+    write_json(Run(tmp_path).planted, asked | {"settings": today | {"hide_p": 0.0}})
     with pytest.raises(ValueError, match=r"was trained with hide_p 0.0, today .* 0.5; give other"):
         planting.cell(str(tmp_path), **asked)
+    write_json(Run(tmp_path).planted, asked)
+    write_json(Run(tmp_path).about, {"settings": today})  # not asked
+    with pytest.raises(
+        ValueError, match=r"does not say by which recipe it was trained; give other"
+    ):
+        planting.cell(str(tmp_path), **asked)
+
+
+def test_a_recipe_is_what_a_cell_does_not_say_itself() -> None:
+    """The cells' perceptual distance, or an ablation's; neither seed nor length nor intervals."""
+    names = {"rate", "hide_p", "width", "few_weight", "perceptual", "batch", "precision"}
+    others = {"seed", "total_images", "device", "resolution", "log_images", "data", "run"}
+    assert set(planting.recipe({})) >= names
+    assert not set(planting.recipe({})) & others
+    assert planting.recipe({})["perceptual"] == "classifier"
+    assert planting.recipe({"perceptual": "none", "rate": 1.0})["perceptual"] == "none"
+    assert planting.recipe({"rate": 1.0})["rate"] == 1.0
 
 
 @pytest.fixture
@@ -202,6 +221,7 @@ def small(few, monkeypatch) -> None:
 KEYS = {"f1", "precision", "recall", "average_precision", "spearman", "sign_accuracy", "purity"}
 KEYS |= {"twin_slope", "twin_r2", "twin_explained", "false_discovery", "sufficiency10_confirmed"}
 KEYS |= {"used", "readable", "importance", "looked_at", "passed", "passed_falsely", "minutes"}
+KEYS |= {"core_minutes", "settings"}
 
 
 @pytest.mark.slow
@@ -218,6 +238,9 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
     assert read_json(Run(tmp_path).planted) == table
     assert str(draw_rule(1, scene=CELLS, kind="and")) in said[0]
     assert table["rule"] == str(draw_rule(1, scene=CELLS, kind="and"))
+    assert table["settings"] == planting.recipe({})
+    assert table["settings"]["width"] == 0.0625
+    assert 0 < table["core_minutes"] < 60
     assert len(table["attributes"]) == table["looked_at"]
     assert table["passed_falsely"] == table["passed"] <= table["looked_at"]
     for rank, row in enumerate(table["attributes"], start=1):
@@ -229,7 +252,8 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
     monkeypatch.setattr(planting.explaining, "search", again)
     Run(tmp_path).planted.unlink()
     second = planting.cell(str(tmp_path), **asked)
-    assert second | {"minutes": 0} == table | {"minutes": 0}
+    clock = {"minutes": 0, "core_minutes": 0}
+    assert second | clock == table | clock
     monkeypatch.setattr(planting, "train", again)
     assert planting.cell(str(tmp_path), **asked) == second
 
@@ -277,9 +301,36 @@ def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> No
     assert second == {k: v for k, v in table["rivals"]["pixels"].items() if k != "seconds"}
 
 
+@pytest.mark.slow
+def test_a_tiny_cell_is_taken_from_the_committed_result(small, tmp_path: Path, monkeypatch) -> None:
+    """Its run is gone: nothing is drawn or trained, and the file comes out the same; after another
+    default of the training it is no longer taken.
+    """
+    monkeypatch.setattr(made, "RESULTS", tmp_path)
+    monkeypatch.setattr(planted, "made", lambda seeds: {"made": {"seeds": seeds}})
+    monkeypatch.setattr(planted, "SHORT", (planted.Asked("cells", "and", seed=1),))
+    monkeypatch.setattr(planted, "SHORT_CONTROLS", (planted.Asked(control="random"),))
+    asked = {"short": True, "total_images": 64, "runs": str(tmp_path / "runs")}
+    planted.main(**asked)
+    before = (tmp_path / "planted_short.json").read_text()
+    table = read_json(tmp_path / "planted_short.json")
+    assert (len(table["cells"]), len(table["controls"])) == (1, 1)
+    assert (table["cells_missing"], table["failed"]) == (0, [])
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr(planting, "draw_images", again)
+    planted.main(**asked)
+    assert (tmp_path / "planted_short.json").read_text() == before
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setattr(planting, "train", functools.partial(train, width=0.0625, clip=1.0))
+    with pytest.raises(SystemExit, match=r"with clip 2.0, today .* 1.0; give another --result$"):
+        planted.main(**asked)
+
+
 def test_a_bench_needs_a_finished_cell(tmp_path: Path) -> None:
     """One line that says what to do."""
-    with pytest.raises(FileNotFoundError, match=r"holds no finished cell; run .*planted.py first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no finished cell; make it with planting.cell"
+    ):
         planting.bench(str(tmp_path))
 
 

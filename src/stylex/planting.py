@@ -52,6 +52,7 @@ SEARCHED = 80  # images, of at most 100 promised
 TESTED = 200  # images on which attributes are measured
 # of a training: what a cell says itself, or what follows from its images and its length
 OWN = {"resolution", "channels", "total_images", "seed", "device", "adversarial_from_images"}
+OTHERWISE = {"perceptual": "classifier"}  # than a training's defaults
 
 
 def cell(
@@ -92,7 +93,8 @@ def cell(
     Returns:
         The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
         whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
-        factor of a control; `rivals`, a score by name; `minutes` of the call that finished it.
+        factor of a control; `rivals`, a score by name; the `settings` of the training, see
+        `recipe`; `minutes` of the call that finished it, and its `core_minutes` of all threads.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell, or one that was
@@ -102,14 +104,13 @@ def cell(
     files, asked = Run(run), {"scene": scene, "kind": kind, "count": count, "net": net}
     asked |= {"correlation": correlation, "seed": seed, "control": control}
     asked |= {"total_images": total_images, "training": dict(training or {})}
-    options = {"perceptual": "classifier"} | asked["training"]
     if files.planted.is_file():
         table = read_json(files.planted)
         if not asked.items() <= table.items():
             raise ValueError(f"{run} holds another cell than {asked}; give another directory")
-        check_recipe(files, options)
+        check_recipe(table, run)
         return table
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     progress(f"{run}: {_rule(asked)}")
     draw_images(_rule(asked), files, seed=seed, control=control)
     model = train(
@@ -120,7 +121,7 @@ def cell(
         total_images=total_images,
         seed=seed,
         device=device,
-        **options,
+        **OTHERWISE | asked["training"],
     ).to("cpu")
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
@@ -131,30 +132,45 @@ def cell(
     if plain:
         progress(f"{run}: rivals")
         table["rivals"] = compete(stand, model, found, photos, plain)
+    then = read_json(files.about)["settings"]
+    table["settings"] = {name: then.get(name) for name in recipe(asked["training"])}
     table["minutes"] = (time.monotonic() - began) / 60
+    table["core_minutes"] = (time.process_time() - worked) / 60
     write_json(files.planted, table)
     return table
 
 
-def check_recipe(files: Run, options: Mapping[str, Any]) -> None:
-    """Whether a finished cell was trained as it would be today: old cells are no new result.
+def recipe(training: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a cell's training as they are today, less those that each cell says itself.
 
     Args:
-        files: its run.
-        options: of `training.train`, other than its defaults.
-
-    Raises:
-        ValueError: an option was another one then.
+        training: options that are other than the cells'.
     """
     parts = inspect.signature(train).parameters.values()
     today = {part.name: part.default for part in parts if part.default is not part.empty}
-    today |= options
-    then = read_json(files.about)["settings"]
-    for name in (name for name in today if name not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}):
-        if then.get(name) != today[name]:
+    today |= OTHERWISE | dict(training)
+    return {k: v for k, v in today.items() if k not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}}
+
+
+def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --runs") -> None:
+    """Whether a finished cell was trained as it would be today: old cells are no new result.
+
+    Args:
+        table: of `cell`, with the `settings` of its training.
+        place: where it stands, for the message.
+        give: what the user is to give instead.
+
+    Raises:
+        ValueError: an option was another one then, or nothing says what it was.
+    """
+    if "settings" not in table:
+        raise ValueError(f"{place} does not say by which recipe it was trained; give {give}")
+    then = table["settings"]
+    for name, now in recipe(table["training"]).items():
+        if then.get(name) != now:
             raise ValueError(
-                f"{files.path} was trained with {name} {then.get(name)}, today it would be "
-                f"{today[name]}; give other --runs"
+                f"{place} was trained with {name} {then.get(name)}, today it would be {now}; "
+                f"give {give}"
             )
 
 
@@ -168,7 +184,7 @@ def bench(run: str) -> Bench:
     """
     files = Run(run)
     if not files.planted.is_file():
-        raise FileNotFoundError(f"{run} holds no finished cell; run benchmarks/planted.py first")
+        raise FileNotFoundError(f"{run} holds no finished cell; make it with planting.cell first")
     return _bench(files, read_json(files.planted))
 
 
