@@ -35,7 +35,7 @@ from training_speed import as_plain, convolution_peak
 
 from stylex import networks, stylespace, sweep
 from stylex.classifier import Classifier
-from stylex.folding import Classify, Folded, goals_of, without_norms
+from stylex.folding import Folded, goals_of, without_norms
 from stylex.ledger import Ledger, bytes_of
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
@@ -43,6 +43,7 @@ from stylex.photos import as_unit
 from stylex.rehearsing import expect
 from stylex.runs import read_json, write_json
 from stylex.screening import quick
+from stylex.shapes import Classify
 
 PARTS = ("64", "256", "lists", "memory")
 CASES = {"64": "64_2464_mobilenet", "256": "256_config_e_mobilenet"}
@@ -341,7 +342,7 @@ def resident() -> dict[str, Any]:
         given = (synthesis, classify, styles[:images], ends)
         ledger = Ledger(memory="2GB")
         sweep.measure(*given, batch=batch, coordinates=some, ledger=ledger)
-        sweep.foretell(*given, targets=[0, 1], ledger=ledger)
+        sweep.foretell(*given, targets=[0, 1], batch=batch, ledger=ledger)
         peaks.append(peak())
     return {
         "resolution": 256,

@@ -215,7 +215,7 @@ def test_a_result_of_another_recipe_ends_the_command_in_one_line(
     table["controls"][0]["settings"]["hide_p"] = 0.0
     write_json(tmp_path / "planted.json", table)
     before = lost(cells, tmp_path)
-    told = r"^planted.json: leaves-\S+-random-1060, 12,000 images, was trained with hide_p 0.0, "
+    told = r"^planted.json: leaves-\S+-random-1060, 40,000 images, was trained with hide_p 0.0, "
     with pytest.raises(SystemExit, match=told + r"today it would be 0.5; give another --result$"):
         ran(tmp_path)
     with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):

@@ -7,27 +7,20 @@ sum by one convolution of one channel, which both directions share:
     y_o = r_o sum_i s_i (x_i * W_oi),    r_o = (sum_i s_i^2 E_oi + eps)^(-1/2)
     s_j -> s'_j:    y'_o = r'_o (sum + (s'_j - s_j) (x_j * W_oj)),
                     r'_o = (... + (s'_j^2 - s_j^2) E_oj)^(-1/2)
-
-Only `predict` approximates: it takes that change whole, and the rest of the way to first order.
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
-from torch.nn.grad import conv2d_weight
 
 from stylex.classifier import Classifier
 from stylex.networks import StyledConv, Synthesis
-from stylex.ops import SQRT2, ModulatedConv, upsample
-from stylex.shapes import Images, Logits, Styles
-
-Classify = Callable[[Images], Logits]
-EPS = 1e-8  # as in `ops.ModulatedConv.demodulation`
+from stylex.ops import EPS, SQRT2, ModulatedConv, upsample
+from stylex.shapes import Images, Styles
 
 
 class FoldedLayer:
@@ -68,11 +61,9 @@ class FoldedLayer:
         return self.finish(self.sum * self.square.rsqrt()[:, None, None])
 
     def finish(self, y: Tensor) -> Tensor:
-        """After the convolution: upsampling, noise and bias, activation, in place if it may be."""
+        """After the convolution, in place: upsampling, noise and bias, activation."""
         y = upsample(y) if self.up else y
-        constant = self.constant.to(y.dtype)
-        y = y + constant if y.requires_grad else y.add_(constant)
-        return F.leaky_relu_(y, 0.2)
+        return F.leaky_relu_(y.add_(self.constant.to(y.dtype)), 0.2)
 
     def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
         """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals."""
@@ -93,27 +84,6 @@ class FoldedLayer:
         change = goals.square() - self.style[coordinates, None].square()
         energies = self.energy[:, coordinates].T[:, None]
         return (self.square + change[..., None] * energies).clamp_min(EPS).rsqrt()
-
-    def slopes(
-        self, gradients: list[Tensor]
-    ) -> tuple[Float[Tensor, "o t"], Float[Tensor, "o i t"]]:
-        """What gradients with respect to the convolution's output say of sum and channels.
-
-        Args:
-            gradients: `[1, o, h, w]`, one for each of t targets.
-
-        Returns:
-            Inner products of each with the sum (before demodulation) `[o, t]`, and with each
-            one-channel convolution `[o, i, t]`.
-        """
-        sums = [(gradient * self.sum).sum((0, 2, 3)) for gradient in gradients]
-        each = [
-            conv2d_weight(self.features, self.weight.shape, gradient, padding=1)
-            .mul_(self.weight)
-            .sum((2, 3))
-            for gradient in gradients
-        ]
-        return torch.stack(sums, -1), torch.stack(each, -1) * self.gain
 
 
 class Folded:
@@ -213,51 +183,6 @@ def energies_of(synthesis: Synthesis) -> list[Float[Tensor, "o i"]]:
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-@torch.enable_grad()
-def predict(
-    folded: Folded, classify: Classify, goals: Float[Tensor, "j 2"], targets: list[int]
-) -> Float[Tensor, "j 2 targets"]:
-    """Effects of every coordinate to first order, by one backward pass for each target.
-
-    The change of the touched layer is taken whole, in closed form (input scale and demodulation);
-    only what the later layers and the classifier make of it is linear.
-
-    Args:
-        folded: one image.
-        classify: logits of images.
-        goals: `[searched, 2]` values that each coordinate is moved to.
-        targets: classes whose logits are predicted.
-    """
-    outputs, x, picture = [], folded.synthesis.constant.detach(), None
-    for layer, one in enumerate(folded.layers):
-        y = F.conv2d(x, one.folded.detach(), padding=1)
-        y = y if y.requires_grad else y.requires_grad_()
-        outputs.append(y)
-        x = one.finish(y)
-        picture = folded.add_picture(layer, x, picture)
-    assert picture is not None
-    logits = classify(folded.finish(picture).clamp(-1, 1))[0]
-    gradients = []
-    for k, target in enumerate(targets):
-        again = k + 1 < len(targets)
-        gradients.append(torch.autograd.grad(logits[target], outputs, retain_graph=again))
-    widths = [len(layer.style) for layer in folded.layers]
-    parts = zip(folded.layers, zip(*gradients, strict=True), goals.split(widths), strict=True)
-    return torch.cat([first_order(layer, list(of), where) for layer, of, where in parts])
-
-
-@torch.no_grad()
-def first_order(
-    layer: FoldedLayer, gradients: list[Tensor], goals: Float[Tensor, "j 2"]
-) -> Float[Tensor, "j 2 t"]:
-    """Inner products of gradients with the exact change of a layer's convolution, for all moves."""
-    sums, each = layer.slopes(gradients)
-    scale = layer.scales(torch.arange(len(goals), device=goals.device), goals)  # [j, 2, o]
-    of_sum = scale @ sums - layer.square.rsqrt() @ sums
-    of_channel = torch.bmm(scale, each.transpose(0, 1))
-    return of_sum + of_channel * (goals - layer.style[:, None])[..., None]
 
 
 def goals_of(row: Styles, bounds: Tensor, strength: float, searched: int) -> Float[Tensor, "j 2"]:

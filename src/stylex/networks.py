@@ -72,7 +72,10 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, style: Styles, draw: Draw | None) -> Tensor:
         """Draw this layer; without a draw the noise is the fixed one (trap 10)."""
-        y = self.conv(x, style, gain=SQRT2)  # the gain of the activation, see ops
+        return self.finish(self.conv(x, style, gain=SQRT2), draw)  # the activation's, see ops
+
+    def finish(self, y: Tensor, draw: Draw | None = None) -> Tensor:
+        """After the convolution, in place: upsampling, noise, bias, activation."""
         y = upsample(y) if self.up else y
         noise = self.fixed_noise
         if draw is not None:
@@ -132,14 +135,16 @@ class Synthesis(nn.Module):
         draw: Draw | None = None,
     ) -> Drawing:
         """One convolution, and after each even one the ToRGB layer of its resolution."""
-        conv_styles, rgb_styles = self.layout.split(styles)
-        x = self.convs[layer](drawing.features, conv_styles[layer], draw)
+        style = self.layout.split(styles)[0][layer]
+        x = self.convs[layer](drawing.features, style, draw)
+        return self.join(layer, x, drawing.picture, styles)
+
+    def join(self, layer: int, x: Tensor, picture: Tensor | None, styles: Styles) -> Drawing:
+        """A layer's features, and the picture, which after each even layer its ToRGB joins."""
         if layer % 2:
-            return Drawing(x, drawing.picture)
-        picture = self.to_rgb[layer // 2](x, rgb_styles[layer // 2])
-        if drawing.picture is not None:
-            picture = picture + upsample(drawing.picture)
-        return Drawing(x, picture)
+            return Drawing(x, picture)
+        drawn = self.to_rgb[layer // 2](x, self.layout.split(styles)[1][layer // 2])
+        return Drawing(x, drawn if picture is None else drawn + upsample(picture))
 
     def finish(self, drawing: Drawing) -> Images:
         """The finished picture in fp32; not clamped, so that training keeps its gradient."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 # StyleGAN multiplies by sqrt(2) after each leaky ReLU to keep the variance. The function is
 # positively homogeneous, so the gain goes into weights and biases, which are far smaller.
 SQRT2 = math.sqrt(2)
+EPS = 1e-8  # under the root of a demodulation
 
 
 class EqualLinear(nn.Module):
@@ -109,7 +110,7 @@ class ModulatedConv(nn.Module):
         """Factor that brings every output channel back to unit expected variance, in fp32."""
         with torch.autocast(style.device.type, enabled=False):
             energy = self.energy() if self.settled is None else self.settled
-            return (style.float().square() @ energy.T + 1e-8).rsqrt()
+            return (style.float().square() @ energy.T + EPS).rsqrt()
 
     def energy(self) -> Float[Tensor, "o i"]:
         """Sum of squares of every kernel."""

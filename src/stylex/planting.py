@@ -65,7 +65,7 @@ def cell(
     net: Net = "small",
     seed: int = 0,
     control: Control = "",
-    total_images: int = 12_000,
+    total_images: int = 40_000,
     training: Mapping[str, Any] | None = None,
     plain: str | None = None,
     device: str = "cpu",
@@ -229,7 +229,7 @@ def train_plain(
     *,
     scene: str = "leaves",
     seed: int = 0,
-    total_images: int = 12_000,
+    total_images: int = 40_000,
     perceptual: Perceptual = "lpips",
     device: str = "cpu",
 ) -> StylEx:
@@ -268,7 +268,7 @@ def search(model: StylEx, photos: ImageSet, files: Run, *, images_seen: int) -> 
         found = Search.load(files.path)
         if found.made.get("images_seen") == images_seen:
             return found
-    found = explaining.search(model, photos.batch(spread(len(photos), SEARCHED)))
+    found = explaining.search(model, photos.batch(spread(len(photos), SEARCHED)), mode="fast")
     found = replace(found, made=found.made | {"images_seen": images_seen})
     found.save(files.path)
     return found
@@ -334,7 +334,7 @@ def compete(
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
     entrants = chain(
-        rivals.on_plain(generator, explaining.search(generator, images)),
+        rivals.on_plain(generator, explaining.search(generator, images, mode="fast")),
         rivals.on_generator(model, found, images),
         [("pixels", rivals.Pixels(model.classifier)), ("grid", None)],
     )

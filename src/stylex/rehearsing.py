@@ -8,11 +8,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stylex import sweep
-from stylex.folding import Classify, Folded, energies_of
+from stylex.folding import Folded, energies_of
 from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.screening import Screen, audited
-from stylex.shapes import Bounds, Effects, Styles
+from stylex.shapes import Bounds, Classify, Effects, Styles
 
 SAMPLED = 16  # images that are foretold
 TIMED = 8  # of the best coordinates that are measured on some of them, and as many of all
@@ -75,13 +75,14 @@ def expect(
         Evaluations and seconds.
     """
     some = styles[:: -(-len(styles) // SAMPLED)]
-    energies, given = energies_of(synthesis), {"targets": targets, "strength": strength}
+    energies = energies_of(synthesis)
+    given = {"targets": targets, "strength": strength, "batch": batch}
     with torch.no_grad():
         _, fold = sweep.timed(lambda: Folded(synthesis, some[:1], energies))
         logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in some.split(1)])
         together = some[:batch]
         _, drawn = sweep.timed(lambda: classify(synthesis(together).clamp(-1, 1)))
-    sweep.foretell(synthesis, classify, some[:1], bounds, **given)  # only warms up
+    sweep.foretell(synthesis, classify, some[:4], bounds, **given)  # only warms up
     began = time.perf_counter()
     told = sweep.foretell(synthesis, classify, some, bounds, **given)
     tell = (time.perf_counter() - began) / len(some)

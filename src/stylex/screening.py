@@ -1,6 +1,6 @@
 """AttFind for large problems: foretell every effect, measure only what may be chosen.
 
-One backward pass for each image and class foretells the effect of every coordinate (`folding`).
+One backward pass for each image and class foretells the effect of every coordinate (`foretelling`).
 Then, at every greedy step, the moves that look best over the images not yet explained race: each is
 measured on some images, and on more of them as long as it may still be the best (`racing`). A
 prediction never decides between two that were measured, and every reported effect is exact. What
@@ -19,11 +19,10 @@ from torch import Tensor
 
 from stylex import racing, sweep
 from stylex.attfind import Search
-from stylex.folding import Classify
 from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.selection import CHANGED, Rule, considered, stable, threshold_of
-from stylex.shapes import Bounds, Effects, Logits, Styles
+from stylex.shapes import Bounds, Classify, Effects, Logits, Styles
 
 AHEAD = 32  # moves that must have raced before one of them is chosen
 MANY = 32  # images; over fewer a foretold mean is less sure, and more moves must have raced
@@ -235,7 +234,7 @@ def quick(
         how = {"batch": batch, "base": logits, "dtype": torch.bfloat16}
         foretold = sweep.measure(*nets, **how, **given)[0][..., targets]
     else:
-        foretold = sweep.foretell(*nets, targets=targets, **given)
+        foretold = sweep.foretell(*nets, targets=targets, batch=batch, **given)
     effects = ledger.room("effects", (*foretold.shape[:3], logits.shape[1]), like=foretold)
     rest = (strength, targets, foretold, effects)
     how = {"ahead": AHEAD, "base": logits, "options": {"batch": batch, "ledger": ledger}}

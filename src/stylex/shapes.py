@@ -16,5 +16,8 @@ Probabilities = Float[Tensor, "n k"]
 Bounds = Float[Tensor, "2 s"]  # row 0 low, row 1 high: the row is the direction
 Effects = Float[Tensor, "n j 2 k"]  # in logits; j runs over the searched coordinates
 
+Classify = Callable[[Images], Logits]
+"""A classifier, as the search asks it."""
+
 Score = Callable[[Styles], Logits]
 """All that AttFind and the counterfactuals know of a generator and a classifier."""

@@ -13,10 +13,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stylex.folding import Classify, Folded, energies_of, goals_of, predict
+from stylex.folding import Folded, energies_of, goals_of
+from stylex.foretelling import predict
 from stylex.ledger import Ledger, key_of
 from stylex.networks import Synthesis
-from stylex.shapes import Bounds, Effects, Logits, Styles
+from stylex.shapes import Bounds, Classify, Effects, Logits, Styles
 
 CHECKED = 4  # moves of the first image that are computed again the slow way
 ROUNDING = 1e-3  # of the logits' scale: fp32 differs by 1e-6, a wrong fold by far more
@@ -162,21 +163,32 @@ def foretell(
     *,
     targets: list[int],
     strength: float = 1.0,
+    batch: int = MOST,
     ledger: Ledger | None = None,
 ) -> Effects:
-    """Effects to first order `[n, j, 2, targets]`: a few passes an image instead of thousands."""
-    searched, name = synthesis.layout.searched, f"foretold-{key_of(str(targets))[:16]}"
-    energies = energies_of(synthesis)
+    """Effects to first order `[n, j, 2, targets]`: a few passes an image instead of thousands.
+
+    Args:
+        synthesis, classify, styles, bounds, strength, ledger: as for `measure`.
+        targets: classes whose logits are foretold.
+        batch: as for `measure`; a quarter as many images go together, for gradients need room.
+    """
+    name, energies = f"foretold-{key_of(str(targets))[:16]}", energies_of(synthesis)
+    parts, searched = styles.split(max(1, batch // 4)), synthesis.layout.searched
+    shape = len(parts), len(parts[0]), searched, 2, len(targets)
 
     def work(n: int, _done: int) -> Iterator[Tensor]:
-        row = styles[n : n + 1]
-        with torch.no_grad():
-            folded = Folded(synthesis, row, energies)
-        yield predict(folded, classify, goals_of(row, bounds, strength, searched), targets)
+        goals = torch.stack(
+            [goals_of(row, bounds, strength, searched) for row in parts[n].split(1)]
+        )
+        how = {"targets": targets, "energies": energies}
+        told = predict(synthesis, classify, parts[n], goals, **how)
+        yield torch.cat([told, told.new_zeros(shape[1] - len(told), *shape[2:])])
 
-    shape = len(styles), searched, 2, len(targets)
-    each = passes(targets) / searched
-    return (ledger or Ledger()).fill(name, shape, work, like=styles, each=each)
+    foretold = (ledger or Ledger()).fill(
+        name, shape, work, like=styles, each=float(passes(targets))
+    )
+    return foretold.flatten(0, 1)[: len(styles)]
 
 
 def passes(targets: list[int]) -> int:
