@@ -66,16 +66,20 @@ class FoldedLayer:
         return F.leaky_relu_(y.add_(self.constant.to(y.dtype)), 0.2)
 
     def moved(self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]) -> Tensor:
-        """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals."""
-        here, count = self.style[coordinates, None], len(coordinates)
+        """Convolutions `[2 j, o, h, w]` with one coordinate at each of its goals.
+
+        Channels lie innermost from the start, so nothing is laid out anew: of each coordinate the
+        nine taps around every pixel, by its kernels.
+        """
         _, _, h, w = self.features.shape
-        channels = self.features[:, coordinates].contiguous()
-        weight = (self.weight[:, coordinates] * self.gain).transpose(0, 1)
-        weight = weight.flatten(0, 1)[:, None].contiguous()
-        alone = F.conv2d(channels, weight, padding=1, groups=count).view(count, 1, -1, h, w)
-        y = self.sum[:, None] + (goals - here)[..., None, None, None] * alone
-        y = y * self.scales(coordinates, goals)[..., None, None]
-        return y.flatten(0, 1).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        taps = F.unfold(self.features[0, coordinates][:, None], 3, padding=1)  # [j, 9, h w]
+        weight = self.weight[:, coordinates].flatten(2).permute(1, 2, 0) * self.gain  # [j, 9, o]
+        alone = (taps.transpose(1, 2) @ weight)[:, None]  # [j, 1, h w, o]
+        scales = self.scales(coordinates, goals)[:, :, None]  # [j, 2, 1, o]
+        far = goals - self.style[coordinates, None]
+        y = alone * (scales * far[..., None, None])
+        y = y.addcmul_(self.sum[0].flatten(1).T, scales)
+        return y.flatten(0, 1).unflatten(1, (h, w)).permute(0, 3, 1, 2).to(self.dtype)
 
     def scales(
         self, coordinates: Int64[Tensor, " j"], goals: Float[Tensor, "j 2"]

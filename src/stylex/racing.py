@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-FIRST = 16  # images on which every contender is measured
+FIRST = 8  # images on which every contender is measured
 
 
 def estimate(
