@@ -13,6 +13,7 @@ from stylex import stylespace, sweep
 from stylex.attfind import Search, find
 from stylex.folding import without_norms
 from stylex.model import StylEx
+from stylex.parallel import quick_bf16
 from stylex.screening import AHEAD, Screen, quick, screened
 from stylex.selection import threshold_of
 
@@ -46,10 +47,13 @@ def lists(model: StylEx, styles: Tensor, loops: Loops) -> dict[str, Any]:
     ends, draw = stylespace.bounds(styles), torch.Generator().manual_seed(0)
     spent = [loops(model, styles[:1], ends, MOVES, draw) for _ in range(2)][1:]
     fast, seconds = {}, {}
-    for count in COUNTS:
+    searches = {f"fast_{count}": {"count": count} for count in COUNTS}
+    if quick_bf16("cpu"):
+        searches[f"bf16_{TOP}"] = {"count": TOP, "rounded": True}
+    for name, asked in searches.items():
         began = time.perf_counter()
-        fast[count] = hastily(model, styles, ends, count)
-        seconds[count] = time.perf_counter() - began
+        fast[name] = hastily(model, styles, ends, **asked)
+        seconds[name] = time.perf_counter() - began
         spent.append(loops(model, styles[:1], ends, MOVES, draw))
     began = time.perf_counter()
     told = exactly(model, styles, ends, 1.0)
@@ -58,16 +62,16 @@ def lists(model: StylEx, styles: Tensor, loops: Loops) -> dict[str, Any]:
     each = {kind: statistics.median(turn[kind] for turn in spent) for kind in spent[0]}
     moves = 2 * model.layout.searched * len(styles)
     rows = {}
-    for count in COUNTS:
-        exact = finisher(model, styles, ends, count)(*told[:2])
-        rows[f"fast_{count}"] = {
-            "seconds": seconds[count],
-            "ratio": each["loop"] * moves / seconds[count],
-            "ratio_grouped": each["grouped"] * moves / seconds[count],
-            "over_exact": whole / seconds[count],
-            "identical": ordered(fast[count]) == ordered(exact),
+    for name, asked in searches.items():
+        exact = finisher(model, styles, ends, asked["count"])(*told[:2])
+        rows[name] = {
+            "seconds": seconds[name],
+            "ratio": each["loop"] * moves / seconds[name],
+            "ratio_grouped": each["grouped"] * moves / seconds[name],
+            "over_exact": whole / seconds[name],
+            "identical": ordered(fast[name]) == ordered(exact),
             "chosen": len(exact.attributes),
-            "certificate": fast[count].made["certificate"],
+            "certificate": fast[name].made["certificate"],
         }
     few = styles[:STRONG_IMAGES]
     strong = exactly(model, few, stylespace.bounds(few), STRONG)
@@ -98,12 +102,14 @@ def exactly(model: StylEx, styles: Tensor, ends: Tensor, strength: float) -> Tol
     return effects, logits, sweep.foretell(*given, targets=targets, strength=strength)
 
 
-def hastily(model: StylEx, styles: Tensor, ends: Tensor, count: int) -> Search:
-    """The quick search, as `stylex search --mode fast` makes it."""
+def hastily(
+    model: StylEx, styles: Tensor, ends: Tensor, count: int, *, rounded: bool = False
+) -> Search:
+    """The quick search, as `stylex search --mode fast` makes it, or `--mode bf16`."""
     given = (model.generator.synthesis, folded(model, styles), styles, ends)
     targets = list(range(len(model.classes)))
     finish = finisher(model, styles, ends, count)
-    return quick(*given, finish=finish, targets=targets, count=count)
+    return quick(*given, finish=finish, targets=targets, count=count, rounded=rounded)
 
 
 def folded(model: StylEx, styles: Tensor) -> Any:

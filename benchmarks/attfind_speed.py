@@ -1,7 +1,7 @@
 """AttFind side by side: the plain loops, the exact engine, the quick search.
 
     OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py models/leaves models/retina
-    OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py --only 64 256 memory      # five minutes
+    OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py --only 64 memory          # five minutes
     OMP_NUM_THREADS=1 python benchmarks/attfind_speed.py models/leaves --only lists --images 64
 
 One thread of an idle machine. Parts: `64` and `256` (generators of that side with mobilenet_v2, all
@@ -31,7 +31,7 @@ from made import RESULTS, made
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
-from training_speed import as_plain, convolution_peak
+from training_speed import NOT_NATIVE, as_plain, convolution_peak
 
 from stylex import networks, stylespace, sweep
 from stylex.classifier import Classifier
@@ -39,6 +39,7 @@ from stylex.folding import Folded, goals_of, without_norms
 from stylex.ledger import Ledger, bytes_of
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
+from stylex.parallel import quick_bf16
 from stylex.photos import as_unit
 from stylex.rehearsing import expect
 from stylex.runs import read_json, write_json
@@ -75,7 +76,7 @@ def main() -> None:
         about = {"rounds": 5, "moves": 40, "whole": True, "images": 160}
         keep(CASES["64"], speed(lively(random_model(64)), **about))
     if "256" in given.only:
-        about = {"rounds": 3, "moves": 8, "whole": False, "images": 16}
+        about = {"rounds": 3, "moves": 8, "whole": False, "images": 40}
         keep(CASES["256"], speed(lively(random_model(256)), **about))
     for path in given.models if "lists" in given.only else ():
         model = StylEx.load(path)
@@ -146,11 +147,14 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool, images: int) -
     batch = sweep.batch_within(MEMORY / 8, synthesis, folded, styles[:1])
     draw = torch.Generator().manual_seed(0)
     sample: dict[str, Any] = {"batch": batch, "draw": draw}
-    turns = []
+    turns, native = [], quick_bf16("cpu")
     for turn in range(rounds + 1):
         row = styles[turn : turn + 1]
         spent = loops(model, row, ends, moves, draw)
         spent["exact"] = engine(synthesis, folded, row, ends, **sample, spend=timed)
+        if native:
+            in_bf16 = sample | {"dtype": torch.bfloat16}
+            spent["bf16"] = engine(synthesis, folded, row, ends, **in_bf16, spend=timed)
         turns.append(spent | {"peak": convolution_peak(torch.float)})
     flops = engine(synthesis, folded, styles[:1], ends, **sample, spend=counted)
     each = {kind: statistics.median(turn[kind] for turn in turns[1:]) for kind in turns[0]}
@@ -161,12 +165,12 @@ def speed(model: StylEx, *, rounds: int, moves: int, whole: bool, images: int) -
     rows = {
         "coordinates": searched,
         "batch": batch,
-        **{f"{kind}_ms_a_move": 1000 * each[kind] for kind in ("loop", "grouped", "exact")},
+        **{f"{kind}_ms_a_move": 1000 * each[kind] for kind in each if kind != "peak"},
         "exact_ratio_plain": each["loop"] / each["exact"],
         "exact_ratio": each["grouped"] / each["exact"],
         "exact_ratio_range": [min(ratios), max(ratios)],
-        "exact_bf16_ratio": None,
-        "why_exact_bf16_ratio": "ranking in bf16 is not built",
+        "exact_bf16_ratio": each["grouped"] / each["bf16"] if native else None,
+        **({} if native else {"why_exact_bf16_ratio": NOT_NATIVE}),
         "max_difference": difference(model, styles[:1], ends, draw),
         "loop_differs_from_itself": own_rounding(model, styles[:4]),
         "gflop_a_move": flops / 1e9,
@@ -257,6 +261,7 @@ def engine(
     batch: int,
     draw: torch.Generator,
     spend: Spend,
+    dtype: torch.dtype | None = None,
 ) -> float:
     """What a move takes, the mean over all moves of one image: seconds, or operations.
 
@@ -266,10 +271,11 @@ def engine(
         synthesis, classify, row, ends, batch: as for `sweep.measure`.
         draw: of the coordinates.
         spend: what a call takes.
+        dtype: that moves are drawn in.
     """
     goals = goals_of(row, ends, 1.0, synthesis.layout.searched)
     folded: list[Folded] = []
-    spent, first = spend(lambda: folded.append(Folded(synthesis, row))), 0
+    spent, first = spend(lambda: folded.append(Folded(synthesis, row, dtype=dtype))), 0
     for width in synthesis.layout.widths:
         its = first + torch.randperm(width, generator=draw)[: max(1, batch // 2)].sort()[0]
 

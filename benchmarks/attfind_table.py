@@ -49,8 +49,11 @@ def table(result: dict[str, Any]) -> list[Row]:
     networks = {name: result[name] for name in NETWORKS if name in result}
     models = {n: part for n, part in result.items() if isinstance(part, dict) and "fast_8" in part}
     rows = [of_exact(name, part) for name, part in networks.items()]
+    native = {name: part for name, part in networks.items() if part.get("exact_bf16_ratio")}
+    rows += [of_bf16(name, part) for name, part in native.items()]
     rows += [of_peak(name, part) for name, part in networks.items()]
     rows += [of_fast(name, part, k) for name, part in models.items() for k in (8, 16)]
+    rows += [of_ranked(name, part) for name, part in models.items() if "bf16_8" in part]
     rows += [of_random(name, part) for name, part in networks.items() if "fast_ratio" in part]
     if (same := result.get("same_top8", {"lists": 0}))["lists"]:
         different = same["lists"] - same["identical"]
@@ -78,6 +81,13 @@ def of_exact(name: str, part: dict[str, Any]) -> Row:
     return Row(what, f">= {least:g}x", came, ratio, least)
 
 
+def of_bf16(name: str, part: dict[str, Any]) -> Row:
+    """Every move in bf16, beside the reproduction's loop in fp32."""
+    ratio, least = part["exact_bf16_ratio"], 3.3 * name.startswith("256")
+    wanted = f">= {least:g}x" if least else "no goal"
+    return Row(f"ranked in bf16, {NETWORKS[name]}", wanted, f"{ratio:.1f}x", ratio, least)
+
+
 def of_peak(name: str, part: dict[str, Any]) -> Row:
     """Of the fastest 3x3 convolution in the same run."""
     wanted = {"64": ">= 75 %", "256": ">= 65 %"}[name.split("_")[0]]
@@ -91,6 +101,14 @@ def of_fast(name: str, part: dict[str, Any], count: int) -> Row:
     same = "identical list" if fast["identical"] else "another list"
     what = f"fast, `{name}`, {part['images']} images, k = {count}"
     return Row(what, ">= 100x", f"{fast['ratio']:.0f}x, {same}", fast["ratio"], 100)
+
+
+def of_ranked(name: str, part: dict[str, Any]) -> Row:
+    """A model's search that ranks in bf16, beside the loop."""
+    its = part["bf16_8"]
+    same = "identical list" if its["identical"] else "another list"
+    what = f"all in bf16, then fp32, `{name}`, k = 8"
+    return Row(what, "no goal", f"{its['ratio']:.0f}x, {same}", its["ratio"])
 
 
 def of_random(name: str, part: dict[str, Any]) -> Row:
@@ -132,7 +150,7 @@ def bar(row: Row, y: int) -> list[Html]:
     return [
         tag("text", name if len(name) <= 58 else f"{name[:57]}…", x=12, y=y + 15, font_size=12),
         tag("rect", x=x(1), y=y + 3, width=max(1.0, round(end - x(1), 1)), height=14, class_="bar"),
-        tag("line", **goal, class_="guide"),
+        *([tag("line", **goal, class_="guide")] if row.least else []),
         tag("text", f"{row.ratio:.3g}x", x=WIDTH - 12, y=y + 15, text_anchor="end"),
     ]
 

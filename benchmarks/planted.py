@@ -10,8 +10,9 @@
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
 F1 is drawn in docs/images/planted.svg. A cell that stands there is not done again, on any machine;
 another --result leaves it aside. A cell that fails is named and left out, the others go on.
-A cell is meant to take at most 10 minutes on two cores: 40,000 images of one core with matrix units
-take nine. (Over 12,000 the factors were still spread over many coordinates.) What is reported has seeds from 1000 on.
+A cell is meant to take at most 10 minutes on two cores: 40,000 images take nine on one with matrix
+units, and over 12,000 factors were still spread over many coordinates (tuned on seeds 0 and 1).
+What is reported has seeds from 1000 on.
 Several processes may each take a share (0/8 to 7/8); a last call without one sums them up.
 """
 

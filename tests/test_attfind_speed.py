@@ -31,6 +31,9 @@ def test_operations_of_a_sample_are_those_of_the_whole(model):
     given = (synthesis, classify, styles[:1], stylespace.bounds(styles))
     sample = {"batch": 4, "draw": torch.Generator().manual_seed(0)}
     each = attfind_speed.engine(*given, **sample, spend=attfind_speed.counted)
+    sample["draw"].manual_seed(0)
+    rounded = sample | {"dtype": torch.bfloat16}  # as many operations
+    assert attfind_speed.engine(*given, **rounded, spend=attfind_speed.counted) == each
     base = torch.zeros(1, 2)
     with FlopCounterMode(display=False) as counter:
         sweep.measure(*given, batch=4, base=base)
@@ -67,8 +70,11 @@ def test_lists_of_a_tiny_model(model, monkeypatch):
     monkeypatch.setattr(attfind_lists, "AHEAD", 1000)
     monkeypatch.setattr(attfind_lists, "MOVES", 2)
     styles = attfind_speed.sampled(model, 4)
+    monkeypatch.setattr(attfind_lists, "quick_bf16", lambda device: True)
     rows = attfind_lists.lists(model, styles, attfind_speed.loops)
     assert rows["fast_8"]["identical"]
+    assert rows["bf16_8"]["identical"]
+    assert "in bf16" in rows["bf16_8"]["certificate"]["ranked"]
     assert rows["fast_8"]["ratio"] > 0
     whole = attfind_lists.total({"tiny": rows})
     assert whole == {"lists": 8, "identical": 8, "different_and_unsure": 0, "unsure": 0}
@@ -96,10 +102,11 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
     """A row for each part that is there; the plot says the same in words."""
     part = {"coordinates": 2464, "exact_ratio_plain": 6.0, "exact_ratio": 7.5}
     part |= {"exact_peak_share": 0.71, "peak_gflops": 120.0, "fast_expected_ratio": 40.0}
-    part |= {"fast_ratio": 38.0, "fast_images": 16}
+    part |= {"fast_ratio": 38.0, "fast_images": 16, "exact_bf16_ratio": 9.6}
     rows = attfind_table.table({"64_2464_mobilenet": part, "same_top8": {"lists": 0}})
     assert [row.came for row in rows] == [
         "7.5x (the plain loop 6.0x)",
+        "9.6x",
         "71% of 120 GFLOP/s",
         "38x (of 250 it expects 40x)",
     ]
@@ -109,7 +116,8 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
     )
     drawn = attfind_table.plot([row for row in rows if row.ratio])
     assert "7.5x (the plain loop 6.0x)" in drawn
-    assert drawn.count('class="bar"') == 2
+    assert drawn.count('class="bar"') == 3
+    assert drawn.count('class="guide"') == 2  # bf16 has no goal at 64 px
 
 
 def test_the_example_in_the_docs_is_what_the_command_found():
