@@ -138,6 +138,18 @@ def test_in_bf16_an_image_is_compared_with_itself_in_bf16(monkeypatch):
     assert (ours - exact).abs().mean() < 0.5 * (naive - exact).abs().mean()
 
 
+def test_styles_of_inference_mode_are_foretold():
+    """As a search makes them that keeps no ledger."""
+    synthesis, classify = drawn(2), classify_as(2, 2)
+    with torch.inference_mode():
+        styles = some_styles(synthesis, 3, 2)
+        ends = bounds(styles)
+    given = (synthesis, classify, styles, ends)
+    told = foretell(*given, targets=[1])
+    exact, _ = measure(*given)
+    assert torch.corrcoef(torch.stack([told.flatten(), exact[..., 1].flatten()]))[0, 1] > 0.5
+
+
 def test_a_wider_generator_with_uneven_layers():
     """Layers of different widths: coordinates land in their own place."""
     synthesis, classify = drawn(3, width=0.15), classify_as(2, 3)

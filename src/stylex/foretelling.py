@@ -54,6 +54,7 @@ def predict(
         targets: classes whose logits are predicted.
         energies: of all layers, see `folding.energies_of`.
     """
+    styles = styles.clone()  # a tensor of inference mode bears no gradient
     every, _ = synthesis.layout.split(styles)
     layers, drawing = [], synthesis.start(len(styles))
     for layer, style in enumerate(every):
