@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stylex.classifier import Classifier
 from stylex.losses import (
+    apart,
     discriminator_loss,
     feature_distance,
     generator_loss,
@@ -268,6 +269,21 @@ def test_varying_counts_the_coordinates_that_move(scale: float):
     styles = torch.stack([swing, -swing, torch.full((8,), 3.0), 3 + 0.3 * swing], 1) * scale
     trembling = 0.3 / (9 + 0.09) ** 0.5
     assert varying(styles).item() == pytest.approx(2 + trembling, abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_how_far_two_sets_lie_apart_by_hand(scale: float):
+    """Mean distances by hand, in units of the found ones'; nothing where both are one."""
+    drawn, found = torch.tensor([[0.0], [2.0]]) * scale, torch.tensor([[5.0], [9.0]]) * scale
+    assert apart(drawn, found).item() == pytest.approx((2 * 6 - 2 - 4) / 4)
+    draw = torch.Generator().manual_seed(0)
+    many = torch.randn(2, 400, 6, generator=draw) * scale
+    assert apart(*many).item() == pytest.approx(0, abs=0.01)
+    assert apart(2 * many[0], many[1]).item() > 0.1  # another spread
+    mixed = many[0] @ torch.linalg.qr(torch.ones(6, 6).triu())[0].T
+    narrow = many[1] * torch.tensor([3.0, 1, 1, 1, 1, 1])
+    assert apart(narrow.roll(1, 1), narrow).item() > 0.02  # the same moments, another direction
+    assert apart(mixed, many[1]).item() == pytest.approx(0, abs=0.01)  # turned, and round
 
 
 def test_still_coordinates_send_no_bad_gradient():

@@ -46,6 +46,7 @@ OPTIONS: dict[str, Any] = {
     "path_weight": 2.0,
     "path_interval_steps": 4,
     "few_weight": 0.01,
+    "tied_weight": 0.1,
     "thin_weight": 0.1,
     "thin_free": 1.0,
     "thin_interval_steps": 4,

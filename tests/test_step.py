@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from stylex import step as module
 from stylex.losses import perceptual_distance
 from stylex.parallel import start
-from stylex.step import Step, Tally
+from stylex.plan import Tally
+from stylex.step import Step
 
 N = 8
 OPTIONS: dict[str, Any] = {
@@ -38,6 +39,7 @@ OPTIONS: dict[str, Any] = {
     "path_weight": 0.0,
     "path_interval_steps": 8,
     "few_weight": 0.0,
+    "tied_weight": 0.0,
     "thin_weight": 0.0,
     "thin_free": 1.0,
     "thin_interval_steps": 4,
@@ -100,6 +102,21 @@ def test_encoder_and_generator_learn_in_each_step_from_the_first():
         begun = number >= 2
         assert any(name.startswith("mapping.") for name in learnt) == begun
         assert judge == (set(before[2]) if begun else set())
+
+
+def test_the_tie_moves_the_mapping_alone():
+    """M(z) is drawn to where E(x) lies, before D begins and without any other loss."""
+    nothing = dict.fromkeys(("l1_weight", "perceptual_weight", "w_weight", "kl_weight"), 0.0)
+    step = make_step(tied_weight=1.0, adversarial_from_images=10**9, rate=0.05, **nothing)
+    photos, logits = batch(step)
+    with torch.no_grad():
+        step.trained.encoder.to_w.bias.add_(3.0)  # far from where M begins
+    networks = (step.trained.generator, step.trained.encoder)
+    before = [weights(network) for network in networks]
+    losses = [step(photos, logits, images_seen=n * N)["tied"].item() for n in range(30)]
+    assert moved(networks[1], before[1]) == set()
+    assert moved(networks[0], before[0]) == {n for n in before[0] if n.startswith("mapping.")}
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 def test_only_adversarial_losses_reach_the_mapping(monkeypatch):

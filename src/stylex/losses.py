@@ -124,6 +124,17 @@ def varying(styles: Styles) -> Tensor:
     return (styles.std(0, correction=0) / (styles.square().mean(0) + 1e-8).sqrt()).sum()
 
 
+def apart(drawn: Float[Tensor, "m l"], found: Float[Tensor, "n l"]) -> Tensor:
+    """How far two sets of w lie apart: their energy distance over the mean distance in `found` [O].
+
+    2 E|a - b| - E|a - a'| - E|b - b'| (Szekely and Rizzo 2013): 0 in the mean for two draws from
+    one distribution, whatever its moments are.
+    """
+    within = torch.pdist(found).mean()
+    distance = 2 * torch.cdist(drawn, found).mean() - torch.pdist(drawn).mean() - within
+    return distance / within.clamp_min(1e-8)
+
+
 def quieted(images: Images, longest: float) -> Images:
     """The same images, through which no image's gradient flows longer than `longest` of L1's [O].
 

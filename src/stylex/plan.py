@@ -1,4 +1,4 @@
-"""Before a training begins: what the run is about, how fast it goes, how long it will be."""
+"""What a run is about, how fast it goes, how long it will be: before it begins, and as it goes."""
 
 import re
 import time
@@ -22,7 +22,7 @@ from stylex.parts import parts_of
 from stylex.replay import WARM
 from stylex.runs import Run
 from stylex.shapes import Images, Logits
-from stylex.step import Step
+from stylex.step import Losses, Step
 
 REHEARSED = 16  # steps of each kind: R1 and path length come once in as many
 RECORDED = REHEARSED * WARM + 2  # steps until all of them are recorded on a GPU
@@ -278,3 +278,26 @@ def expected(total: int, resolution: int) -> str:
         f"{agreement} of the photos (guessing: {chance}), at a perceptual distance of {low:.2f} to "
         f"{high:.2f}"
     )
+
+
+class Tally:
+    """Losses and time since the last log line."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, Tensor] = {}
+        self.steps, self.began = 0, time.monotonic()
+
+    def add(self, losses: Losses) -> None:
+        """Count one step; nothing is read back from the device yet."""
+        self.steps += 1
+        for name, value in losses.items():
+            self.totals[name] = self.totals[name] + value if name in self.totals else value
+
+    def means(self, fabric: Fabric) -> dict[str, float]:
+        """Over steps and ranks; what is not taken in each step counts as zero in the others."""
+        totals = mean(fabric, torch.stack([x.float() for x in self.totals.values()]))
+        return dict(zip(self.totals, (totals / self.steps).tolist(), strict=True))
+
+    def seconds(self) -> float:
+        """Since the last line was done."""
+        return time.monotonic() - self.began

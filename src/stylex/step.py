@@ -6,7 +6,6 @@ whose images the ranks share out (`draws`, `parts`): each takes the first ones o
 one process takes the first ones of all, and what is a mean is one over the whole batch.
 """
 
-import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from stylex.augment import diff_augment, spoil
 from stylex.draws import Draw
 from stylex.losses import (
     Distance,
+    apart,
     discriminator_loss,
     feature_distance,
     generator_loss,
@@ -38,6 +38,7 @@ from stylex.replay import Replay
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 
 Losses = dict[str, Tensor]
+TIED = 4  # draws of M(z) for each photo where the two are compared
 
 
 class Kind(NamedTuple):
@@ -129,6 +130,8 @@ class Step:
             losses = self.reconstruction(photos, redrawn, w, logits)
             if o.few_weight:
                 losses["few"] = o.few_weight * varying(whole_batch(self.fabric, own))
+            if o.tied_weight:
+                losses["tied"] = o.tied_weight * self.tie(w, draw)
             fakes = torch.cat([others, redrawn[len(others) : seen]])
             if kind.adversarial:
                 p_fakes = self.told_of(others, p_seen)
@@ -251,6 +254,12 @@ class Step:
         cut = mix_cut(len(p), len(g.layout.widths), self.options.mixing, draw)
         return g.mixed_style(first, second, p, cut)
 
+    def tie(self, w: Latents, draw: Draw) -> Tensor:
+        """How far M(z) lies from these E(x), which stay where they are; for M alone [O]."""
+        z = torch.cat([self._latents(w, draw) for _ in range(TIED)])
+        drawn = whole_batch(self.fabric, self.trained.generator.mapping(z).float())
+        return apart(drawn, whole_batch(self.fabric, w.detach()))
+
     def path_penalty(self, p: Probabilities, draw: Draw) -> Tensor:
         """(|J^T y| - running mean)^2 on half a batch, in fp32 (StyleGAN2, section 3.2)."""
         g, p = self.trained.generator, p[: self.parts.half]
@@ -327,8 +336,8 @@ class Step:
         # ints: not salted; the zero keeps the numbers of trainings before ranks shared them
         self.generator.manual_seed(hash((self.options.seed, images_seen, attempt, 0)) % 2**63)
 
-    def _latents(self, p: Probabilities, draw: Draw) -> Latents:
-        return draw.normal(len(p), self.trained.generator.latent)
+    def _latents(self, rows: Tensor, draw: Draw) -> Latents:
+        return draw.normal(len(rows), self.trained.generator.latent)
 
     def _descend(self, loss: Tensor | int, *names: str) -> None:
         """Backward, mean over ranks, clip each network's norm, one Adam step."""
@@ -358,29 +367,6 @@ class Step:
         ours = [own.data for own in self.average.discriminator.parameters()]
         theirs = [new.data for new in self.trained.discriminator.parameters()]
         torch._foreach_copy_(ours, theirs)  # pyright: ignore[reportPrivateImportUsage]
-
-
-class Tally:
-    """Losses and time since the last log line."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
-        self.steps, self.began = 0, time.monotonic()
-
-    def add(self, losses: Losses) -> None:
-        """Count one step; nothing is read back from the device yet."""
-        self.steps += 1
-        for name, value in losses.items():
-            self.totals[name] = self.totals[name] + value if name in self.totals else value
-
-    def means(self, fabric: Fabric) -> dict[str, float]:
-        """Over steps and ranks; what is not taken in each step counts as zero in the others."""
-        totals = mean(fabric, torch.stack([x.float() for x in self.totals.values()]))
-        return dict(zip(self.totals, (totals / self.steps).tolist(), strict=True))
-
-    def seconds(self) -> float:
-        """Since the last line was done."""
-        return time.monotonic() - self.began
 
 
 def _adam(network: nn.Module, rate: float, *, betas: tuple[float, float]) -> torch.optim.Adam:

@@ -18,9 +18,10 @@ from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
 from stylex.parallel import Precision, draw_for, everywhere, start, wait
 from stylex.parts import INTERVALS, check, parts_of
+from stylex.plan import Tally
 from stylex.runs import Run
 from stylex.shapes import Images
-from stylex.step import Step, Tally
+from stylex.step import Step
 from stylex.telling import Waiting
 
 MOST_RECOVERIES = 3  # from not-a-number, each from the last checkpoint with other random draws
@@ -65,6 +66,7 @@ def train(
     path_weight: float = 0.0,
     path_interval_steps: int = 8,
     few_weight: float = 0.0003,
+    tied_weight: float = 0.0,
     thin_weight: float = 0.0,
     thin_free: float = 10.0,
     thin_interval_steps: int = 4,
@@ -126,6 +128,8 @@ def train(
         path_interval_steps: steps between path-length penalties.
         few_weight: weight of the number of coordinates that vary, so that few do and each draws
             much; 0 leaves it out (the paper's).
+        tied_weight: weight of the energy distance between M(z) and E(x), so that noise images lie
+            where photos do; 0 leaves it out (the paper's).
         thin_weight: weight of the log of how many coordinates carry the class, so that few do; from
             the image where D begins; 0 leaves it out (the paper's).
         thin_free: as many coordinates may carry it for nothing.
