@@ -131,7 +131,9 @@ def apart(drawn: Float[Tensor, "m l"], found: Float[Tensor, "n l"]) -> Tensor:
     one distribution, whatever its moments are.
     """
     within = torch.pdist(found).mean()
-    distance = 2 * torch.cdist(drawn, found).mean() - torch.pdist(drawn).mean() - within
+    exact = "donot_use_mm_for_euclid_dist"  # which rounds far more than distances differ
+    across = torch.cdist(drawn, found, compute_mode=exact).mean()
+    distance = 2 * across - torch.pdist(drawn).mean() - within
     return distance / within.clamp_min(1e-8)
 
 
