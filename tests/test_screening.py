@@ -324,7 +324,7 @@ def test_errors_are_told_apart_into_common_and_own_ones():
 def test_the_cost_is_foretold(seed, rule, monkeypatch):
     """Seconds and evaluations within 30 % of what is then spent, over more images than sampled."""
     asked = {"rule": rule, "count": 4, "threshold": 0.05}
-    problem, clock = Problem(seed, size=0.1, images=20, **asked), Clock()
+    problem, clock = Problem(seed, size=0.1, images=32, **asked), Clock()
     monkeypatch.setattr(rehearsing.time, "perf_counter", clock)
     told: list[tuple[int, int]] = []
     ledger = Ledger(progress=lambda *now: told.append(now))

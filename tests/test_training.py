@@ -146,7 +146,7 @@ def test_a_run_writes_at_its_intervals(straight: Run):
 def test_losses_appear_when_their_part_begins(straight: Run):
     """D and the noise pass begin with the sixth step, reconstruction and KL with the first."""
     log = {line["images_seen"]: line["losses"] for line in lines(straight)}
-    first = {"l1", "perceptual", "w", "kl", "few"}
+    first = {"l1", "perceptual", "w", "kl", "few", "tied"}
     assert set(log[16]) == first
     assert set(log[24]) >= first | {"adversarial", "d", "d_right"}
     assert "r1" in log[32]
