@@ -17,7 +17,7 @@ from stylex.plotting import STYLE
 from stylex.runs import read_json
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "attfind-speed.svg"
-WIDTH, LEFT, RIGHT, LINE, TOP, MOST = 720, 380, 80, 26, 60, 1000
+WIDTH, LEFT, RIGHT, LINE, TOP, MOST = 720, 400, 80, 26, 60, 1000
 BARS = ".bar{fill:#24598f}@media(prefers-color-scheme:dark){.bar{fill:#8cb8e6}}"
 NETWORKS = {
     "64_2464_mobilenet": "64 px, mobilenet_v2",
@@ -78,7 +78,7 @@ def of_exact(name: str, part: dict[str, Any]) -> Row:
     """Beside the reproduction's loop; the plain one in brackets."""
     ratio, least = part["exact_ratio"], {"64": 7.0, "256": 1.8}[name.split("_")[0]]
     what = f"exact, {NETWORKS[name]}, {part['coordinates']:,} coordinates"
-    came = f"{ratio:.1f}x (the plain loop {part['exact_ratio_plain']:.1f}x)"
+    came = f"{ratio:.3g}x (the plain loop {part['exact_ratio_plain']:.3g}x)"
     return Row(what, f">= {least:g}x", came, ratio, least)
 
 
@@ -116,7 +116,7 @@ def of_random(name: str, part: dict[str, Any]) -> Row:
     """A quick search with random weights; in brackets what it says of more images beforehand."""
     expected, least = part["fast_expected_ratio"], {"64": 200.0, "256": 100.0}[name.split("_")[0]]
     if "fast_ratio" not in part:
-        what = f"fast, {NETWORKS[name]}, 250 images, as it expects beforehand"
+        what = f"fast, as it expects, {NETWORKS[name]}"
         return Row(what, f">= {least:g}x", f"{expected:.0f}x", expected, least)
     what = f"fast, {NETWORKS[name]}, {part['fast_images']} images"
     came = f"{part['fast_ratio']:.0f}x (of 250 it expects {expected:.0f}x)"

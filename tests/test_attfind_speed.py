@@ -105,7 +105,7 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
     part |= {"fast_ratio": 38.0, "fast_images": 16, "exact_bf16_ratio": 9.6}
     rows = attfind_table.table({"64_2464_mobilenet": part, "same_top8": {"lists": 0}})
     assert [row.came for row in rows] == [
-        "7.5x (the plain loop 6.0x)",
+        "7.5x (the plain loop 6x)",
         "9.6x",
         "71% of 120 GFLOP/s",
         "38x (of 250 it expects 40x)",
@@ -115,7 +115,7 @@ def test_the_table_holds_what_was_measured_and_nothing_else():
         "7 of 9; of the 2 others it said so of 1"
     )
     drawn = attfind_table.plot([row for row in rows if row.ratio])
-    assert "7.5x (the plain loop 6.0x)" in drawn
+    assert "7.5x (the plain loop 6x)" in drawn
     assert drawn.count('class="bar"') == 3
     assert drawn.count('class="guide"') == 2  # bf16 has no goal at 64 px
 
