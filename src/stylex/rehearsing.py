@@ -82,7 +82,7 @@ def expect(
         logits = torch.cat([classify(synthesis(row).clamp(-1, 1)) for row in some.split(1)])
         together = some[:batch]
         _, drawn = sweep.timed(lambda: classify(synthesis(together).clamp(-1, 1)))
-    sweep.foretell(synthesis, classify, some[:4], bounds, **given)  # only warms up
+    sweep.foretell(synthesis, classify, some[:TRIED], bounds, **given)  # only warms up
     began = time.perf_counter()
     told = sweep.foretell(synthesis, classify, some, bounds, **given)
     tell = (time.perf_counter() - began) / len(some)
