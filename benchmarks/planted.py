@@ -10,9 +10,10 @@
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
 F1 is drawn in docs/images/planted.svg. A cell that stands there is not done again, on any machine;
 another --result leaves it aside. A cell that fails is named and left out, the others go on.
-A cell is meant to take at most 10 minutes on two cores: 40,000 images take nine on one with matrix
-units, and over 12,000 factors were still spread over many coordinates (tuned on seeds 0 and 1).
-What is reported has seeds from 1000 on.
+Cells of a scene begin with one generator that never heard of a classifier (40,000 images), and go
+on around theirs for 12,000; AttFind's rival is that generator after 12,000 more without. Begun anew
+a cell takes 40,000 images for as good a picture: at fewer its factors are spread over many
+coordinates (tuned on seeds 0 and 1). What is reported has seeds from 1000 on.
 Several processes may each take a share (0/8 to 7/8); a last call without one sums them up.
 """
 
@@ -47,12 +48,20 @@ class Asked(NamedTuple):
         return "-".join(filter(None, parts))
 
 
+class Lengths(NamedTuple):
+    """Of trainings, in images seen."""
+
+    cell: int
+    base: int
+
+
 class Job(NamedTuple):
-    """A cell, its run, and what is left out of its training."""
+    """A cell, its run, what is left out of its training, and what it begins with."""
 
     one: Asked
     run: Path
     left_out: str = ""
+    base: str | None = None
     plain: str | None = None
 
     @property
@@ -110,6 +119,7 @@ ONE_BY_ONE = {"attributes", "reading", "importance"}  # not written down of an a
 SHORT = (Asked(seed=0), Asked("cells", seed=1), Asked(kind="and", seed=2))
 SHORT_CONTROLS = (Asked(control="random"), Asked(control="shuffled"))
 
+FROM_BASE, FROM_NOTHING = 12_000, 40_000  # images of a training: minutes of one core, and ten
 LISTS = ("cells", "controls", "ablated")  # of tables in a result
 
 Tables = Mapping[Job, dict[str, Any]]
@@ -120,7 +130,8 @@ def main(
     short: bool = False,
     ablations: bool = False,
     first_seed: int = 1000,
-    total_images: int = 40_000,
+    total_images: int | None = None,
+    base_images: int = FROM_NOTHING,
     runs: str = "runs/planted",
     result: str | None = None,
     share: str = "",
@@ -132,7 +143,9 @@ def main(
         short: three cells and two controls, without rivals.
         ablations: also train four cells with parts of the training left out.
         first_seed: of the grid: 1000 to report, 0 to tune.
-        total_images: length of each StylEx's training in images seen.
+        total_images: length of each StylEx's training in images seen; by default 12,000 beyond the
+            base's, of the short form's 40,000.
+        base_images: length of the training of each scene's base; the short form has none.
         runs: directory of the cells, one below it for each.
         result: name of the JSON file in benchmarks/results.
         share: i/n for every n-th cell from the i-th; then nothing is summed up.
@@ -142,13 +155,14 @@ def main(
     seeds = sorted({one.seed for one in SHORT}) if short else [first_seed]
     jobs = planned_short(root) if short else planned(root, first_seed)
     name = result or ("planted_short" if short else "planted")
-    tables = taken(name, jobs, total_images)
+    lengths = Lengths(total_images or (FROM_NOTHING if short else FROM_BASE), base_images)
+    tables = taken(name, jobs, lengths)
     jobs = [job for job in jobs if not job.left_out or ablations or job in tables or job.finished]
     first, apart = map(int, share.split("/")) if share else (0, 1)
     missing = [job for job in jobs[first::apart] if job not in tables]
     for job in sorted(missing, key=lambda job: not job.finished):  # no table shrinks
         try:
-            tables[job] = kept(run(job, first_seed, total_images, device))
+            tables[job] = kept(run(job, first_seed, lengths, device))
         except (ValueError, RuntimeError) as error:
             if job.finished:  # an old one, before anything is trained: somebody is still there
                 raise SystemExit(str(error)) from None
@@ -167,7 +181,7 @@ def sum_up(name: str, seeds: Sequence[int], summed: dict[str, Any]) -> None:
         draw(name, summed["methods"])
 
 
-def taken(name: str, jobs: Sequence[Job], total_images: int) -> dict[Job, dict[str, Any]]:
+def taken(name: str, jobs: Sequence[Job], lengths: Lengths) -> dict[Job, dict[str, Any]]:
     """The tables of benchmarks/results/NAME.json: nothing of them is done again.
 
     What else stands there would be lost: it ends the command. Only tables that do not say the
@@ -176,7 +190,7 @@ def taken(name: str, jobs: Sequence[Job], total_images: int) -> dict[Job, dict[s
     """
     tables, told = {}, last_result(name)
     for table in (table for part in LISTS for table in told.get(part, ()) if "settings" in table):
-        its = [job for job in jobs if is_of(table, job, total_images)]
+        its = [job for job in jobs if is_of(table, job, lengths)]
         one = Asked(*(table[field] for field in Asked._fields))
         where = f"{name}.json: {one.name}, {table['total_images']:,} images,"
         if not its:
@@ -189,9 +203,10 @@ def taken(name: str, jobs: Sequence[Job], total_images: int) -> dict[Job, dict[s
     return tables
 
 
-def is_of(table: dict[str, Any], job: Job, total_images: int) -> bool:
+def is_of(table: dict[str, Any], job: Job, lengths: Lengths) -> bool:
     """Whether this is the table that a job would give."""
-    asked = job.one._asdict() | {"total_images": total_images, "training": job.training}
+    asked = job.one._asdict() | {"total_images": lengths.cell, "training": job.training}
+    asked |= {"begins_after": lengths.base if job.base else 0}
     return asked.items() <= table.items() and table.get("left_out", "") == job.left_out
 
 
@@ -203,16 +218,16 @@ def planned_short(root: Path) -> list[Job]:
 def planned(root: Path, first_seed: int) -> list[Job]:
     """The grid, the controls, and every ablation."""
     controls = (one._replace(seed=first_seed + OF_CONTROLS) for one in CONTROLS)
-    others = (
-        Job(one, root / name.replace(" ", "-") / one.name, name)
-        for name in ABLATIONS
-        for one in ablated(first_seed)
-    )
-    plain = {scene: str(root / f"plain-{scene}-{first_seed}") for scene in ("leaves", "cells")}
+
+    def job(one: Asked, left_out: str = "", *, plain: bool = False) -> Job:
+        base, rival = (str(root / f"{kind}-{one.scene}-{first_seed}") for kind in ("base", "plain"))
+        place = root / left_out.replace(" ", "-") / one.name
+        return Job(one, place, left_out, base, rival if plain else None)
+
     return [
-        *(Job(one, root / one.name, plain=plain[one.scene]) for one in grid(first_seed)),
-        *(Job(one, root / one.name) for one in controls),
-        *others,
+        *(job(one, plain=True) for one in grid(first_seed)),
+        *(job(one) for one in controls),
+        *(job(one, name) for name in ABLATIONS for one in ablated(first_seed)),
     ]
 
 
@@ -231,15 +246,19 @@ def ablated(first_seed: int) -> list[Asked]:
     return [one._replace(seed=first_seed + lines.index(one)) for one in ABLATED]
 
 
-def run(job: Job, first_seed: int, total_images: int, device: str) -> dict[str, Any]:
+def run(job: Job, first_seed: int, lengths: Lengths, device: str) -> dict[str, Any]:
     """One cell, and what it found in a few lines."""
+    of_scene = {"scene": job.one.scene, "seed": first_seed + APART - 1, "device": device}
+    if job.base and not job.finished:
+        plain(job.base, total_images=lengths.base, **of_scene)
     if job.plain and not job.finished:
-        plain(job.plain, job.one.scene, first_seed + APART - 1, total_images, device)
+        plain(job.plain, total_images=lengths.cell, base=job.base, **of_scene)
     table = cell(
         str(job.run),
         **job.one._asdict(),
-        total_images=total_images,
+        total_images=lengths.cell,
         training=job.training,
+        base=job.base,
         plain=job.plain,
         device=device,
     )
@@ -248,10 +267,10 @@ def run(job: Job, first_seed: int, total_images: int, device: str) -> dict[str, 
 
 
 @cache
-def plain(place: str, scene: str, seed: int, total_images: int, device: str) -> None:
-    """The generator of the rivals, once for each scene: the first cell that needs it trains it."""
+def plain(place: str, **options: Any) -> None:
+    """A generator without a classifier, once for each scene: the first cell in need trains it."""
     try:
-        train_plain(place, scene=scene, seed=seed, total_images=total_images, device=device)
+        train_plain(place, **options)
     except ValueError as error:  # an old one
         raise SystemExit(str(error)) from None
 

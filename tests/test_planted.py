@@ -34,7 +34,9 @@ class Cells:
         self.plains: list[str] = []
         self.fails: set[str] = set()
 
-    def __call__(self, run: str, *, training: Any, plain: str | None, **asked: Any) -> dict:
+    def __call__(
+        self, run: str, *, training: Any, base: str | None, plain: str | None, **asked: Any
+    ) -> dict:
         """A finished table, read or made."""
         files = Run(run)
         if files.planted.is_file():
@@ -49,7 +51,8 @@ class Cells:
         table = asked | GOOD | {"f1": f1, "used": ["spot hue"], "attributes": [row]}
         table |= {"minutes": 1.0, "core_minutes": 2 / 3, "accuracy": 0.9, "looked_at": 10}
         table |= {"hidden": "spot size" if name else None, "passed_falsely": 0}
-        table |= {"training": training, "settings": recipe(training)}
+        table |= {"training": training, "begins_after": 40_000 if base else 0}
+        table |= {"settings": recipe(table)}
         table |= {"rivals": {"sefa": RIVAL, "grid": GRID}} if plain else {}
         write_json(files.planted, table)
         return table
@@ -173,7 +176,7 @@ def test_the_grid_goes_on_from_its_result_alone(cells: Cells, tmp_path: Path) ->
 
 
 def test_only_what_the_result_lacks_is_done(cells: Cells, tmp_path: Path) -> None:
-    """A cell with the generator of its scene alone, a control and an ablation without one; what was
+    """A cell with the base and the rival of its scene, a control with the base alone; what was
     stopped and went on is what was done in one go.
     """
     table = ran(tmp_path, ablations=True)
@@ -186,7 +189,9 @@ def test_only_what_the_result_lacks_is_done(cells: Cells, tmp_path: Path) -> Non
         "cells-sum-2-0.9-small-1014",
     ]
     assert "ToRGB-with-its-own-styles" in cells.ran[-1]
-    assert [Path(place).name for place in cells.plains] == ["plain-cells-1000"]
+    assert [Path(place).name for place in cells.plains] == [
+        *("base-cells-1000", "plain-cells-1000", "base-leaves-1000"),
+    ]
     assert (tmp_path / "planted.json").read_text() == before
 
 
@@ -215,11 +220,13 @@ def test_a_result_of_another_recipe_ends_the_command_in_one_line(
     table["controls"][0]["settings"]["hide_p"] = 0.0
     write_json(tmp_path / "planted.json", table)
     before = lost(cells, tmp_path)
-    told = r"^planted.json: leaves-\S+-random-1060, 40,000 images, was trained with hide_p 0.0, "
+    told = r"^planted.json: leaves-\S+-random-1060, 12,000 images, was trained with hide_p 0.0, "
     with pytest.raises(SystemExit, match=told + r"today it would be 0.5; give another --result$"):
         ran(tmp_path)
     with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):
         ran(tmp_path, total_images=320)
+    with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):
+        ran(tmp_path, base_images=320)
     with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):
         ran(tmp_path, first_seed=0)
     assert (cells.ran, cells.plains) == ([], [])

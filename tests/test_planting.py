@@ -179,15 +179,15 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     """The same command reads the JSON; another needs another directory."""
     asked = {"scene": "cells", "kind": "and", "seed": 2, "control": "", "total_images": 96}
     asked |= {"count": 2, "correlation": 0.0, "net": "small", "training": {}}
-    today = planting.recipe({})
-    write_json(Run(tmp_path).planted, asked | {"f1": 0.5, "settings": today})
+    today, told = planting.recipe(asked), asked | {"begins_after": 0}
+    write_json(Run(tmp_path).planted, told | {"f1": 0.5, "settings": today})
     assert planting.cell(str(tmp_path), **asked)["f1"] == 0.5
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
         planting.cell(str(tmp_path), **(asked | {"seed": 3}))
-    write_json(Run(tmp_path).planted, asked | {"settings": today | {"hide_p": 0.0}})
+    write_json(Run(tmp_path).planted, told | {"settings": today | {"hide_p": 0.0}})
     with pytest.raises(ValueError, match=r"was trained with hide_p 0.0, today .* 0.5; give other"):
         planting.cell(str(tmp_path), **asked)
-    write_json(Run(tmp_path).planted, asked)
+    write_json(Run(tmp_path).planted, told)
     write_json(Run(tmp_path).about, {"settings": today})  # not asked
     with pytest.raises(
         ValueError, match=r"does not say by which recipe it was trained; give other"
@@ -196,14 +196,19 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_recipe_is_what_a_cell_does_not_say_itself() -> None:
-    """The cells' perceptual distance, or an ablation's; neither seed nor length nor intervals."""
+    """The cells' perceptual distance, or an ablation's, and with a base its rates; neither seed nor
+    length nor intervals.
+    """
+    cold = planting.recipe({"training": {}})
     names = {"rate", "hide_p", "width", "few_weight", "perceptual", "batch", "precision"}
     others = {"seed", "total_images", "device", "resolution", "log_images", "data", "run"}
-    assert set(planting.recipe({})) >= names
-    assert not set(planting.recipe({})) & others
-    assert planting.recipe({})["perceptual"] == "classifier"
-    assert planting.recipe({"perceptual": "none", "rate": 1.0})["perceptual"] == "none"
-    assert planting.recipe({"rate": 1.0})["rate"] == 1.0
+    assert set(cold) >= names
+    assert not set(cold) & others
+    assert (cold["perceptual"], cold["rate"]) == ("classifier", 0.006)
+    other = planting.recipe({"training": {"perceptual": "none", "rate": 1.0}})
+    assert (other["perceptual"], other["rate"]) == ("none", 1.0)
+    warm = planting.recipe({"training": {"encoder_rate": 1.0}, "begins_after": 1})
+    assert (warm["perceptual"], warm["rate"], warm["encoder_rate"]) == ("lpips", 0.002, 1.0)
 
 
 @pytest.fixture
@@ -238,7 +243,8 @@ def test_a_tiny_cell_from_end_to_end(small, tmp_path: Path, monkeypatch) -> None
     assert read_json(Run(tmp_path).planted) == table
     assert str(draw_rule(1, scene=CELLS, kind="and")) in said[0]
     assert table["rule"] == str(draw_rule(1, scene=CELLS, kind="and"))
-    assert table["settings"] == planting.recipe({})
+    assert table["settings"] == planting.recipe({"training": {}})
+    assert table["begins_after"] == 0
     assert table["settings"]["width"] == 0.0625
     assert 0 < table["core_minutes"] < 60
     assert len(table["attributes"]) == table["looked_at"]
@@ -282,11 +288,15 @@ def test_a_cell_of_a_minute(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.slow
 def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> None:
     """Each rival has its table; a stranger's method is scored on the finished cell as ours was."""
-    plain = str(tmp_path / "plain")
-    planting.train_plain(plain, total_images=32, perceptual="none")
+    base, plain = (str(tmp_path / name) for name in ("base", "plain"))
+    planting.train_plain(base, total_images=48, perceptual="none")
+    planting.train_plain(plain, total_images=32, perceptual="none", base=base)
     run = str(tmp_path / "cell")
     asked = {"correlation": 0.9, "count": 1, "control": "first", "total_images": 32}
-    table = planting.cell(run, **asked, plain=plain)
+    asked |= {"training": {"perceptual": "classifier"}}
+    table = planting.cell(run, **asked, base=base, plain=plain)
+    assert table["begins_after"] == 48
+    assert read_json(Run(run).about)["settings"]["begin_with"] == base
     assert table["hidden"] == table["deciding"][0]
     assert set(table["rivals"]) == {
         *("attfind on plain", "stylespace on plain", "random coordinates", "sefa"),

@@ -707,3 +707,61 @@ def test_intervals_need_not_divide_each_other():
     assert due[48] == {"checkpoint"}
     assert due[56] == {"log", "snapshot", "checkpoint"}
     assert due[64] == {"log", "snapshot", "checkpoint"}
+
+
+# --- beginning with another run's networks -------------------------------------------------------
+
+
+def test_another_runs_networks_begin_deaf_to_p(straight: Run, photos: Path, tmp_path: Path):
+    """Three classes instead of two: pictures and verdicts are those of the run's mean columns."""
+    base = StylEx.load(straight.path, classifier=make_classifier())
+    ours = StylEx(make_classifier(classes="abc"), resolution=32, width=0.0625, seed=9)
+    ours.begin_with(base.own_state())
+    w, images = torch.randn(3, ours.generator.latent), torch.randn(3, 3, 32, 32)
+    half, p = torch.full((3, 2), 0.5), torch.eye(3)
+    torch.testing.assert_close(ours.style(w, p), base.style(w, half), atol=1e-5, rtol=1e-5)
+    judged = [model.discriminator(images, q) for model, q in ((ours, p), (base, half))]
+    torch.testing.assert_close(*judged, atol=1e-5, rtol=1e-5)
+    assert torch.equal(ours.encode(images), base.encode(images))
+    assert ours.mean_p.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_a_run_that_begins_with_another_goes_on_without_it(
+    straight: Run, photos: Path, tmp_path: Path
+):
+    """It starts where that one ended, D at once; after its first save the other is not needed."""
+    options = OPTIONS | {"adversarial_from_images": None, "rate": 0.0, "encoder_rate": 0.0}
+    base = copytree(straight.path, tmp_path / "base")
+    options |= {"begin_with": str(base), "discriminator_rate": 0.0, "total_images": 8}
+    options["checkpoint_images"] = 8
+    given = photos, make_classifier(seed=5)
+    model = training.train(*given, run=tmp_path / "run", **options)
+    assert runs.read_json(Run(tmp_path / "run").about)["settings"]["adversarial_from_images"] == 0
+    weights = load_file(straight.model)
+    name = "generator.synthesis.constant"
+    torch.testing.assert_close(model.own_state()[name], weights[name], atol=1e-6, rtol=0)
+    (base / "model.safetensors").unlink()
+    longer = training.train(*given, run=tmp_path / "run", **options | {"total_images": 16})
+    torch.testing.assert_close(longer.own_state()[name], weights[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("resolution", 64), ("width", 0.125), ("rgb_styles", True)]
+)
+def test_networks_of_another_shape_begin_nothing(
+    straight: Run, photos: Path, tmp_path: Path, option: str, value: Any
+):
+    """One line says which option differs; nothing is written."""
+    given = {"begin_with": str(straight.path), option: value}
+    message = error_of(lambda: finish(photos, tmp_path / "run", **given))
+    assert f"has {option} {OPTIONS.get(option, False)}, this training {value};" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_networks_begins_nothing(straight: Run, photos: Path, tmp_path: Path):
+    """Nor does a directory that is none."""
+    base = copytree(straight.path, tmp_path / "base")
+    (base / "model.safetensors").unlink()
+    for place, says in ((base, "has saved no networks yet"), (tmp_path / "no", "is not a run")):
+        with pytest.raises(FileNotFoundError, match=says):
+            finish(photos, tmp_path / "run", begin_with=str(place))

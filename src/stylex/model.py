@@ -125,6 +125,25 @@ class StylEx(nn.Module):
         rows = self.discriminator.to_k.weight
         rows.copy_(rows[:1].expand_as(rows))
 
+    @torch.no_grad()
+    def begin_with(self, state: dict[str, Tensor]) -> None:
+        """Take another training's `own_state`, whatever its classifier; p makes no difference yet.
+
+        What meets p, the columns of the affines and the rows of D's last layer, becomes the mean
+        over that training's classes for each class of ours.
+
+        Raises:
+            ValueError: its networks have other shapes.
+        """
+        state, latent, k = dict(state), self.generator.latent, len(self.classes)
+        weight = state["generator.affine.weight"]
+        told = weight[:, latent:].mean(1, keepdim=True).expand(-1, k)
+        equal = ((latent + k) / weight.shape[1]) ** 0.5  # the run-time scale hangs on the inputs
+        state["generator.affine.weight"] = equal * torch.cat([weight[:, :latent], told], 1)
+        for name in ("discriminator.to_k.weight", "discriminator.to_k.bias"):
+            state[name] = state[name].mean(0, keepdim=True).expand(k, *state[name].shape[1:])
+        self.load_own_state(state | {"mean_p": self.mean_p})
+
     def own_state(self) -> dict[str, Tensor]:
         """Every tensor but the classifier's."""
         state = self.state_dict()

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning.fabric import Fabric
+from safetensors.torch import load_file
 from torch import Tensor
 
 from stylex import runs
@@ -194,6 +195,32 @@ def first_step(
         trained.generator.still_rgb()
         average.generator.still_rgb()
     return Step(fabric, trained, average, distance, options)
+
+
+def take_over(step: Step, run: str) -> None:
+    """Begin with the networks of another training."""
+    state = load_file(Run(run).model)
+    for network in (step.trained, step.average):
+        network.begin_with(state)
+
+
+def check_first(run: str, settings: Mapping[str, Any]) -> None:
+    """Whether a training with these settings can begin with another one's networks.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it has saved nothing yet.
+        ValueError: its networks have another shape.
+    """
+    files = Run.open(run)
+    if not files.model.is_file():
+        raise FileNotFoundError(f"{run} has saved no networks yet; let its training reach a save")
+    its = runs.read_json(files.about)["settings"]
+    for name in ("resolution", "channels", "width", "rgb_styles"):
+        if its.get(name) != settings[name]:
+            raise ValueError(
+                f"{run} has {name} {its.get(name)}, this training {settings[name]}; "
+                "give the same, or another --begin-with"
+            )
 
 
 def rehearse(

@@ -50,9 +50,12 @@ from stylex.truth import EXPLAINED, importance
 
 SEARCHED = 80  # images, of at most 100 promised
 TESTED = 200  # images on which attributes are measured
-# of a training: what a cell says itself, or what follows from its images and its length
-OWN = {"resolution", "channels", "total_images", "seed", "device", "adversarial_from_images"}
-OTHERWISE = {"perceptual": "classifier"}  # than a training's defaults
+# of a training: what a cell says itself, or what follows from its images, its length or its base
+OWN = {"resolution", "channels", "total_images", "seed", "device"}
+OWN |= {"adversarial_from_images", "begin_with"}
+# other than a training's defaults: where nothing is there yet, and where a base is nearly right
+OTHERWISE = {"perceptual": "classifier"}
+GENTLY = {"rate": 0.002, "encoder_rate": 0.001}
 
 
 def cell(
@@ -67,6 +70,7 @@ def cell(
     control: Control = "",
     total_images: int = 40_000,
     training: Mapping[str, Any] | None = None,
+    base: str | None = None,
     plain: str | None = None,
     device: str = "cpu",
     progress: Callable[[str], object] = print,
@@ -86,6 +90,7 @@ def cell(
             so that it says nothing of the label and must not be reported.
         total_images: length of the StylEx's training in images seen.
         training: options of `training.train` that are other than the cells', as in an ablation.
+        base: run of `train_plain` whose networks the StylEx begins with, at a third of the rates.
         plain: run of `train_plain`; where given, rivals are scored on the same cell.
         device: that trains the StylEx; all else is done on the CPU.
         progress: told what comes next.
@@ -93,7 +98,7 @@ def cell(
     Returns:
         The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
         whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
-        factor of a control; `rivals`, a score by name; the `settings` of the training, see
+        factor of a control; `begins_after`, how many images the base has seen; `rivals`, a score by name; the `settings` of the training, see
         `recipe`; `minutes` of the call that finished it, and its `core_minutes` of all threads.
 
     Raises:
@@ -106,11 +111,12 @@ def cell(
     asked |= {"total_images": total_images, "training": dict(training or {})}
     if files.planted.is_file():
         table = read_json(files.planted)
-        if not asked.items() <= table.items():
+        if not asked.items() <= table.items() or bool(base) != bool(table.get("begins_after")):
             raise ValueError(f"{run} holds another cell than {asked}; give another directory")
         check_recipe(table, run)
         return table
     began, worked = time.monotonic(), time.process_time()
+    asked["begins_after"] = read_json(Run.open(base).about)["images_seen"] if base else 0
     progress(f"{run}: {_rule(asked)}")
     draw_images(_rule(asked), files, seed=seed, control=control)
     model = train(
@@ -121,7 +127,8 @@ def cell(
         total_images=total_images,
         seed=seed,
         device=device,
-        **OTHERWISE | asked["training"],
+        begin_with=base,
+        **_otherwise(base) | asked["training"],
     ).to("cpu")
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
@@ -133,22 +140,22 @@ def cell(
         progress(f"{run}: rivals")
         table["rivals"] = compete(stand, model, found, photos, plain)
     then = read_json(files.about)["settings"]
-    table["settings"] = {name: then.get(name) for name in recipe(asked["training"])}
+    table["settings"] = {name: then.get(name) for name in recipe(asked)}
     table["minutes"] = (time.monotonic() - began) / 60
     table["core_minutes"] = (time.process_time() - worked) / 60
     write_json(files.planted, table)
     return table
 
 
-def recipe(training: Mapping[str, Any]) -> dict[str, Any]:
+def recipe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a cell's training as they are today, less those that each cell says itself.
 
     Args:
-        training: options that are other than the cells'.
+        asked: what the cell says: `training`, and `begins_after` where it has a base.
     """
     parts = inspect.signature(train).parameters.values()
     today = {part.name: part.default for part in parts if part.default is not part.empty}
-    today |= OTHERWISE | dict(training)
+    today |= _otherwise(asked.get("begins_after")) | asked["training"]
     return {k: v for k, v in today.items() if k not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}}
 
 
@@ -166,12 +173,16 @@ def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --r
     if "settings" not in table:
         raise ValueError(f"{place} does not say by which recipe it was trained; give {give}")
     then = table["settings"]
-    for name, now in recipe(table["training"]).items():
+    for name, now in recipe(table).items():
         if then.get(name) != now:
             raise ValueError(
                 f"{place} was trained with {name} {then.get(name)}, today it would be {now}; "
                 f"give {give}"
             )
+
+
+def _otherwise(base: object) -> dict[str, Any]:
+    return {**(GENTLY if base else OTHERWISE)}
 
 
 def bench(run: str) -> Bench:
@@ -231,11 +242,12 @@ def train_plain(
     seed: int = 0,
     total_images: int = 40_000,
     perceptual: Perceptual = "lpips",
+    base: str | None = None,
     device: str = "cpu",
 ) -> StylEx:
     """The generator that some rivals explain with: the classifier has no part in its training.
 
-    One for all cells of a scene. It is handed a classifier of random weights, only to be measured
+    One for all cells of a scene, whose own trainings may begin with it. It is handed a classifier of random weights, only to be measured
     by, and never hears of it.
 
     Args:
@@ -244,6 +256,7 @@ def train_plain(
         seed: of images and training.
         total_images: length in images seen: give that of the cells.
         perceptual: lpips or none; the classifier's features would tell it of a classifier.
+        base: run of another one that this one goes on from, as the cells do.
         device: that trains it.
     """
     files = Run(run)
@@ -259,6 +272,8 @@ def train_plain(
         perceptual=perceptual,
         seed=seed,
         device=device,
+        begin_with=base,
+        **(GENTLY if base else {}),
     )
 
 

@@ -41,6 +41,7 @@ def train(
     width: float = 1.0,
     total_images: int = 500_000,
     budget: str | None = None,
+    begin_with: str | None = None,
     batch: int = 16,
     group: str | None = None,
     flips: bool = False,
@@ -97,6 +98,8 @@ def train(
         width: factor on the channels of every layer.
         total_images: length of the training in images seen (with repetition).
         budget: a time such as 2h or 90m instead: as many images as fit, measured at the start.
+        begin_with: a run of the same shape, around any classifier or none, whose networks this one
+            begins with instead of random ones.
         batch: images per step, over all processes.
         group: regular expression on names; images with the same match stay in one split.
         flips: also show mirrored images; leave off where left and right mean something.
@@ -121,7 +124,8 @@ def train(
         loudness: longest gradient that KL and perceptual distance may send into an image, in
             lengths of |x' - x|'s; without a limit (0) they can hold a run on the mean image.
         adversarial_weight: weight of the generator's adversarial loss (the paper's: 1).
-        adversarial_from_images: images before D and the noise pass begin; two fifths by default.
+        adversarial_from_images: images before D and the noise pass begin; two fifths by default,
+            at once where another run's networks begin.
         r1_gamma: R1 weight of D.
         r1_interval_steps: steps between R1 penalties.
         path_weight: weight of path-length regularisation; 0 leaves it out.
@@ -166,6 +170,10 @@ def train(
     splits = read_splits(data, resolution=resolution, channels=channels, group=group, seed=seed)
     settings["channels"] = splits["train"].channels
     files = Run(run)
+    if begin_with:
+        settings["adversarial_from_images"] = adversarial_from_images or 0
+        if not plan.begun(files):
+            plan.check_first(begin_with, settings)
     distance = perceptual_distance(perceptual, classifier)
     settings, says = plan.length(
         fabric, files, classifier, splits, distance=distance, settings=settings, budget=budget
@@ -356,7 +364,10 @@ class Training:
 
     def _first_step(self) -> Step:
         mean_p = self.logits[0].softmax(1).mean(0)
-        return plan.first_step(self.fabric, self.classifier, self.distance, self.options, mean_p)
+        step = plan.first_step(self.fabric, self.classifier, self.distance, self.options, mean_p)
+        if self.options.begin_with and not self.files.saved():
+            plan.take_over(step, self.options.begin_with)
+        return step
 
     def _tell(self, finished: str | None) -> None:
         about = runs.read_json(self.files.about)
