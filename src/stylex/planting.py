@@ -54,8 +54,8 @@ TESTED = 200  # images on which attributes are measured
 OWN = {"resolution", "channels", "total_images", "seed", "device"}
 OWN |= {"adversarial_from_images", "begin_with"}
 # other than a training's defaults: where nothing is there yet, and where a base is nearly right
-OTHERWISE = {"perceptual": "classifier"}
-GENTLY = {"rate": 0.002, "encoder_rate": 0.001}
+OTHERWISE: dict[str, Any] = {"perceptual": "classifier"}
+GENTLY: dict[str, Any] = {"rate": 0.002, "encoder_rate": 0.001}
 
 
 def cell(
@@ -98,8 +98,9 @@ def cell(
     Returns:
         The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
         whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
-        factor of a control; `begins_after`, how many images the base has seen; `rivals`, a score by name; the `settings` of the training, see
-        `recipe`; `minutes` of the call that finished it, and its `core_minutes` of all threads.
+        factor of a control; `begins_after`, how many images the base has seen; `rivals`, a score by
+        name; the `settings` of the training, see `recipe`; `minutes` of the call that finished it,
+        and its `core_minutes` of all threads.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell, or one that was
@@ -247,8 +248,8 @@ def train_plain(
 ) -> StylEx:
     """The generator that some rivals explain with: the classifier has no part in its training.
 
-    One for all cells of a scene, whose own trainings may begin with it. It is handed a classifier of random weights, only to be measured
-    by, and never hears of it.
+    One for all cells of a scene, whose own trainings may begin with it. It is handed a classifier
+    of random weights, only to be measured by, and never hears of it.
 
     Args:
         run: directory to write everything into.
