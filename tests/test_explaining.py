@@ -4,7 +4,7 @@ import pytest
 import torch
 from small import SIDE, Quarters, begun, flat, searched, tiny, weighing
 
-from stylex import attfind, explaining, stylespace
+from stylex import attfind, explaining, parallel, stylespace
 from stylex.attfind import Search
 from stylex.data import ImageSet
 from stylex.explaining import add_sufficiency, explain, search, sufficiency
@@ -204,6 +204,25 @@ def test_search_is_attfind_from_images_to_attributes(photos):
     assert found.made["images"] == 2
     assert found.made["seconds"] >= 0
     assert {"date", "machine", "left_out"} <= set(found.made)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["exact", "fast", "bf16"])
+def test_search_on_a_gpu_is_the_one_on_the_cpu(mode, tmp_path):
+    """Real networks: the same moves with the same effects, and tensors that lie on the CPU."""
+    parallel.start(device="cuda", precision="fp32")  # without TF32
+    model, photos = tiny(weighing(UP, [0.6, 0.0])), torch.rand(12, 3, SIDE, SIDE) * 2 - 1
+    found = []
+    for device in ("cpu", "cuda"):
+        ledger = Ledger(tmp_path / device, memory="100MB")
+        found.append(search(model.to(device), photos, mode=mode, count=3, ledger=ledger))
+    first, second = found
+    assert second.effects.device.type == second.styles.device.type == "cpu"
+    moves = [[(a.coordinate, a.direction, a.target) for a in f.attributes] for f in found]
+    assert moves[0] == moves[1]
+    torch.testing.assert_close(first.logits, second.logits, atol=1e-4, rtol=1e-4)
+    effects = [[a.effect for a in f.attributes] for f in found]
+    assert effects[0] == pytest.approx(effects[1], abs=1e-4)
 
 
 def test_search_of_one_class_from_one_class(photos):

@@ -135,6 +135,16 @@ def test_precision_is_what_was_asked(monkeypatch):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps", "gpu"])
+def test_a_device_that_is_not_here_is_refused(device, monkeypatch):
+    """One line says which ones are."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: device == "gpu")
+    there = "auto, cpu, mps" if device == "gpu" else "auto, cpu"
+    with pytest.raises(ValueError, match=f"^device '{device}' came; this machine has {there}$"):
+        parallel.start(device=device)
+
+
 @pytest.mark.parametrize(
     ("capabilities", "quick"),
     [

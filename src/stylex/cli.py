@@ -102,6 +102,7 @@ def search(
     reuse: bool = False,
     unnoticed: bool = False,
     memory: str = "2GB",
+    device: str = "cpu",
     classifier: str | None = None,
 ) -> None:
     """Find and rank the style coordinates that move the decision, and picture them.
@@ -125,6 +126,7 @@ def search(
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
             filter).
         memory: most memory for each process; a larger table of effects stays in a file.
+        device: that measures: cpu, cuda, mps or auto; pictures are drawn on the CPU.
         classifier: needed only where the run could not keep it: file.py:function.
     """
     from rich.console import Console
@@ -137,7 +139,7 @@ def search(
 
     if images < 2:
         raise ValueError(f"images is {images}; wanted two or more to search on, raise it")
-    parts, fabric = Run.open(run).searching, parallel.start(device="cpu", precision="fp32")
+    parts, fabric = Run.open(run).searching, parallel.start(device=device, precision="fp32")
     first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
     ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
     console = Console(soft_wrap=True, highlight=False, quiet=not first)
@@ -161,8 +163,10 @@ def search(
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
         with together, showing.progress_bar("searching", console) as ledger.progress:
             how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
-            found = explaining.search(model, photos.images[rows], **options, **how)
+            here = model.to(fabric.device)
+            found = explaining.search(here, photos.images[rows], **options, **how)
             parallel.wait(fabric)
+        model.to("cpu")
     if not first:
         return
     if unnoticed:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex import metrics, runs, stylespace, sweep
-from stylex.attfind import Search, class_index, find, find_again
+from stylex.attfind import TENSORS, Search, class_index, find, find_again
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.folding import without_norms
@@ -92,7 +92,7 @@ def search(
     """AttFind over images that were not trained on (method.md 4).
 
     Args:
-        model: a trained StylEx.
+        model: a trained StylEx; the search runs where it is, its tensors come back on the CPU.
         images: `[n, c, h, w]` at the model's resolution, in [-1, 1] or, in a quarter of the memory,
             bytes.
         target: class whose attributes are wanted, by name or index; every class by default.
@@ -159,7 +159,8 @@ def search(
         "machine": runs.machine(),
         "seconds": round(time.monotonic() - began, 1),
     }
-    return replace(found, made=found.made | made)
+    here = {name: getattr(found, name).cpu() for name in TENSORS.values()}
+    return replace(found, made=found.made | made, **here)
 
 
 def _sought(classes: Sequence[str], target: str | int | None, origin: int | None) -> list[int]:

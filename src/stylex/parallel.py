@@ -29,17 +29,23 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
 
     Args:
         device: "auto", "cpu", "cuda" or "mps".
-        precision: "auto" is bf16 where that is quicker, else fp32.
+        precision: "auto" is bf16 where that is quicker, else fp32; "fp32" is without TF32.
 
     Raises:
-        ValueError: another precision.
+        ValueError: another precision, or a device that is not here.
     """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    devices = ["auto", "cpu", *(name for name, there in here.items() if there)]
+    if device not in devices:
+        raise ValueError(f"device {device!r} came; this machine has {', '.join(devices)}")
     if precision not in get_args(Precision):
         wanted = ", ".join(get_args(Precision))
         raise ValueError(f"precision {precision!r} came; wanted one of {wanted}")
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32, as its convolutions have it
+    if here["cuda"]:
+        rounds = precision != "fp32"  # to ten bits of a mantissa, in products and convolutions
+        torch.set_float32_matmul_precision("high" if rounds else "highest")
+        torch.backends.cudnn.allow_tf32 = rounds
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
     if precision == "auto":
         precision = "bf16" if quick_bf16(device) else "fp32"

@@ -91,7 +91,8 @@ class Screen:
         assert self.base is not None, "base logits"
         if few.any():
             moves = {"moves": few.nonzero(), "base": self.base}
-            self.effects[few] = sweep.scattered(*nets, self.styles, self.bounds, **moves, **how)
+            exact = sweep.scattered(*nets, self.styles, self.bounds, **moves, **how)
+            self.effects[few] = exact.to(self.effects)
         rows = (many := new & ~few).any(1).any(1).nonzero().flatten()
         if len(rows):
             its = many.any(0).any(1).nonzero().flatten()
@@ -100,7 +101,7 @@ class Screen:
             moves = {"coordinates": its, "wanted": many[where], "base": self.base[rows]}
             exact, _ = sweep.measure(*given, **moves, **how)
             wanted = many[where][..., None]
-            self.effects[where] = torch.where(wanted, exact, self.effects[where])
+            self.effects[where] = torch.where(wanted, exact.to(wanted.device), self.effects[where])
         self.known |= new
 
     def correlation(self, target: int) -> float:
@@ -241,7 +242,8 @@ def quick(
     how |= {"ranked": "in bf16"} if rounded else {}
     screen = Screen(*nets, *rest, **how)
     choice = {"count": count, "threshold": threshold_of(threshold, logits.shape[1]), "rule": rule}
-    return screened(screen, logits, finish, source=source, **choice)
+    # a large table of effects stays off the GPU, and with it all that is decided by it
+    return screened(screen, logits.to(effects.device), finish, source=source, **choice)
 
 
 def screened(screen: Screen, logits: Logits, finish: Finish, **choice: Any) -> Search:
