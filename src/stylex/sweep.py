@@ -317,9 +317,10 @@ def pace(
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     """What a second call gives, and its seconds; the first one warms up."""
-    for _ in range(2):
-        began = time.perf_counter()
-        result = call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+    settle = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    call()
+    settle()
+    began = time.perf_counter()
+    result = call()
+    settle()
     return result, time.perf_counter() - began
