@@ -13,6 +13,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import made
 import planted
+import planted_print
 import planted_table
 
 from stylex.parts import parts_of
@@ -50,7 +51,7 @@ class Cells:
         f1 = 0.8 if training or asked["correlation"] else 1.0
         table = asked | GOOD | {"f1": f1, "used": ["spot hue"], "attributes": [row]}
         table |= {"minutes": 1.0, "core_minutes": 2 / 3, "accuracy": 0.9, "looked_at": 10}
-        table |= {"hidden": "spot size" if name else None, "passed_falsely": 0}
+        table |= {"hidden": "spot size" if name else None, "passed": 1, "passed_falsely": 0}
         table |= {"training": training, "begins_after": 40_000 if base else 0}
         table |= {"settings": recipe(table)}
         table |= {"rivals": {"sefa": RIVAL, "grid": GRID}} if plain else {}
@@ -327,3 +328,28 @@ def test_no_noise_leaves_as_many_hybrids() -> None:
     with_noise, without = (parts_of(SimpleNamespace(**o)) for o in (defaults, left))
     assert with_noise.hybrids == without.hybrids == without.noise == 2
     assert with_noise.noise == 4
+
+
+# --- printed -------------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
+    """A line for each method, mark, cell, control and ablation; what has no number is empty."""
+    result = ran(tmp_path, ablations=True)
+    capsys.readouterr()
+    planted_print.main()
+    out = capsys.readouterr().out
+    tables = [part.splitlines() for part in out.strip().split("\n\n")]
+    sizes = [3, len(result["reached"]), len(result["cells"]), len(result["controls"])]
+    assert [len(table) - 2 for table in tables] == [*sizes, 1 + len(planted.ABLATIONS)]
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1
+    assert tables[0][2].startswith("| ours | 1.00 (1.00 to 1.00) | 1.00 |")
+    assert tables[0][2].endswith("| 0.80 (0.80 to 0.80) |  |")
+    grid = next(line for line in tables[0] if line.startswith("| grid |"))
+    assert grid.startswith("| grid | 0.75 (0.75 to 0.75) |  |  |  |")
+    assert "| F1 | at least 0.9 | 1.00 | yes |" in tables[1]
+    assert "| leaves sum 1 small 1000 | spot hue | nothing | 1.00 | 1.00 |" in out
+    assert any(
+        line.startswith("| leaves sum 2 small first 1060 | spot size |") for line in tables[3]
+    )

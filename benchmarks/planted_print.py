@@ -1,0 +1,130 @@
+"""The tables of docs/evidence.md, from what planted.py has measured.
+
+    python benchmarks/planted_print.py
+
+Prints Markdown: every method, the marks that were set beforehand, every cell, controls, ablations.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import tyro
+from made import last_result
+from planted_table import AT_LEAST, AT_LEAST_CORRELATED, AT_MOST_FALSE, SLOPES, named
+
+Json = Mapping[str, Any]
+
+SHOWN = {
+    "f1": "F1",
+    "average_precision": "average precision",
+    "purity": "purity",
+    "sign_accuracy": "sign",
+    "twin_slope": "twin slope",
+    "twin_r2": "twin R2",
+    "false_discovery": "false among the first",
+    "sufficiency10": "flipped by ten",
+    "sufficiency10_confirmed": "... confirmed",
+}
+RIVALS = ("attfind on plain", "stylespace on plain", "latent gradient", "sefa", "grid")
+
+
+def main(name: str = "planted", /) -> None:
+    """Print the tables of a result.
+
+    Args:
+        name: of the JSON file in benchmarks/results.
+    """
+    result = last_result(name)
+    for table in (methods, marks, cells, controls, ablations):
+        if rows := list(table(result)):
+            head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+            print("\n".join([head, "|" + "---|" * len(rows[0]), *rest, ""]))
+
+
+def methods(result: Json) -> Iterator[list[str]]:
+    """Means over the uncorrelated cells, F1 with its interval and in the correlated ones."""
+    groups, seconds = result["methods"], result["baselines"]
+    correlated = [group for group in groups if group != "uncorrelated"]
+    yield ["", *SHOWN.values(), *(f"F1, {group}" for group in correlated), "seconds"]
+    for method, scores in groups["uncorrelated"].items():
+        rest = [digits(scores[key]["mean"]) for key in SHOWN if key != "f1"]
+        f1 = [with_ends(groups[group][method]["f1"]) for group in ("uncorrelated", *correlated)]
+        took = seconds.get(method, {}).get("seconds")
+        yield [method, f1[0], *rest, *f1[1:], "" if took is None else f"{took:.0f}"]
+
+
+def marks(result: Json) -> Iterator[list[str]]:
+    """What ours was to reach, fixed before the first run, and what it reached."""
+    ours = result["methods"]["uncorrelated"]["ours"]
+    wanted = {key: (f"at least {least}", ours[key]["mean"]) for key, least in AT_LEAST.items()}
+    correlated = result["methods"]["correlated 0.9"]["ours"]["f1"]["mean"]
+    wanted |= {"f1 correlated 0.9": (f"at least {AT_LEAST_CORRELATED}", correlated)}
+    wanted |= {"twin_slope": ("{} to {}".format(*SLOPES), ours["twin_slope"]["mean"])}
+    false = {"among edits": ours["false_discovery"]["mean"]}
+    false |= {"in controls": result["false_discovery"]}
+    for where, share in false.items():
+        wanted[f"false discoveries {where}"] = (f"at most {AT_MOST_FALSE}", share)
+    yield ["mark", "wanted", "measured", "reached"]
+    for mark, reached in result["reached"].items():
+        least, came = wanted.get(mark, ("yes", None))
+        yes = {True: "yes", False: "no", None: "not measured"}[reached]
+        yield [SHOWN.get(mark, mark), least, digits(came) if mark in wanted else yes, yes]
+
+
+def cells(result: Json) -> Iterator[list[str]]:
+    """Each cell of the grid: what is used, what ours says, F1 of the others."""
+    ours = ["F1", "purity", "explained", "flipped / confirmed"]
+    yield ["cell", "used", "ours names", *ours, *(f"{rival}: F1" for rival in RIVALS)]
+    for cell in result["cells"]:
+        keys = ("sufficiency10", "sufficiency10_confirmed")
+        flips = " / ".join(digits(cell[key]) for key in keys)
+        scores = [digits(cell[key]) for key in ("f1", "purity", "twin_explained")]
+        rivals = [digits(cell["rivals"].get(rival, {}).get("f1")) for rival in RIVALS]
+        yield [label(cell), listed(cell["used"]), listed(named(cell)), *scores, flips, *rivals]
+
+
+def controls(result: Json) -> Iterator[list[str]]:
+    """Where nothing is to be found, or one factor must not be."""
+    if result["controls"]:
+        yield ["control", "hidden", "used", "named", "F1", "passed the gates", "falsely"]
+    for cell in result["controls"]:
+        passed = f"{cell['passed']} of {cell['looked_at']}"
+        words = [cell["hidden"] or "", listed(cell["used"]), listed(named(cell))]
+        yield [label(cell), *words, digits(cell["f1"]), passed, str(cell["passed_falsely"])]
+
+
+def ablations(result: Json) -> Iterator[list[str]]:
+    """Ours with one part left out, on the same few cells."""
+    if result["ablations"]:
+        yield ["left out", "cells", *SHOWN.values(), "F1, correlated 0.9"]
+    for name, its in result["ablations"].items():
+        scores = [digits(its.get(key)) for key in (*SHOWN, "f1_correlated")]
+        yield [name, str(its["cells"]), *scores]
+
+
+def label(cell: Json) -> str:
+    """A cell in a few words."""
+    parts = [cell["scene"], cell["kind"], str(cell["count"])]
+    parts += [f"at {cell['correlation']:g}"] if cell["correlation"] else []
+    return " ".join([*parts, cell["net"], cell["control"], str(cell["seed"])]).replace("  ", " ")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Words with commas."""
+    return ", ".join(names) or "nothing"
+
+
+def digits(value: float | None) -> str:
+    """Two of them."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def with_ends(score: Json) -> str:
+    """A mean with its interval."""
+    if score["mean"] is None:
+        return ""
+    return f"{score['mean']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
