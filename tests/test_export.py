@@ -62,3 +62,20 @@ def test_a_card_says_that_a_training_was_stopped(tmp_path):
         text = card(about, metrics, [], images="drawn here")
         assert ("Stopped on the way to 400 images" in text) == stopped
         assert "1.5 minutes on " in text
+
+
+def test_a_card_says_with_whose_networks_a_training_began(tmp_path):
+    """How many images they had seen; where they lay is nobody's business."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    searched(model, ROWS).save(run.path)
+    model.save(run.path)
+    write_json(run.metrics, {})
+    about = read_json(run.about) | {"begins_after": 40_000}
+    about["settings"]["begin_with"] = "/home/somebody/base"
+    write_json(run.about, about)
+    export(run=str(run.path), out=str(tmp_path / "out"), images="drawn here")
+    given = Run(tmp_path / "out")
+    assert read_json(given.about)["settings"]["begin_with"] == "base"
+    assert "another training had shown 40,000 images" in given.card.read_text()
+    assert "somebody" not in given.card.read_text() + given.about.read_text()

@@ -736,7 +736,8 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
     options["checkpoint_images"] = 8
     given = photos, make_classifier(seed=5)
     model = training.train(*given, run=tmp_path / "run", **options)
-    assert runs.read_json(Run(tmp_path / "run").about)["settings"]["adversarial_from_images"] == 0
+    about = runs.read_json(Run(tmp_path / "run").about)
+    assert (about["settings"]["adversarial_from_images"], about["begins_after"]) == (0, 48)
     weights = load_file(straight.model)
     name = "generator.synthesis.constant"
     torch.testing.assert_close(model.own_state()[name], weights[name], atol=1e-6, rtol=0)

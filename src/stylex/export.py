@@ -76,6 +76,8 @@ def _head(about: Json, images: str, sheet: str) -> Iterator[str]:
     classes = ", ".join(about["classes"])
     yield f"# StylEx of a classifier with the classes {classes}\n"
     yield f"{about['resolution']} px, {about['images_seen']:,} images seen, seed {about['seed']}, "
+    if before := about.get("begins_after"):
+        yield f"begun with networks that another training had shown {before:,} images, "
     hours, total = about["hours"], about["settings"]["total_images"]
     long = f"{hours:.1f} hours" if hours >= 0.5 else f"{60 * hours:.1f} minutes"
     yield f"{long} on {about['machine']}, {about['created'][:10]}.\n"
@@ -149,7 +151,7 @@ def _without_paths(told: dict[str, Any]) -> dict[str, Any]:
     """Where things lay on the machine that trained is nobody's business: names only."""
     kept: dict[str, Any] = {}
     for key, value in told.items():
-        if key == "source" and isinstance(value, str):
+        if key in ("source", "begin_with") and isinstance(value, str):
             kept[key] = Path(value).name
         elif key == "sources":  # of judges
             kept[key] = [Path(source).name for source in value]

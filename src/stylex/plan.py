@@ -112,6 +112,9 @@ def begin(
         runs.check_same(about, old, files.path, may_change=may_change)
         return settings
     if writes:
+        if first := settings.get("begin_with"):
+            its = runs.read_json(Run(first).about)
+            about["begins_after"] = its["images_seen"] + its.get("begins_after", 0)
         about["classifier"] = remember(classifier, files.path)
         runs.write_json(files.about, about)
     return settings
