@@ -2,7 +2,7 @@
 
     python benchmarks/planted_print.py
 
-Prints Markdown: every method, the marks that were set beforehand, every cell, controls, ablations.
+Prints Markdown: methods, marks that were set beforehand, factors, cells, controls, ablations.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ SHOWN = {
     "twin_r2": "twin R2",
     "false_discovery": "false among the first",
     "sufficiency10": "flipped by ten",
-    "sufficiency10_confirmed": "... confirmed",
+    "sufficiency10_confirmed": "confirmed by the rule",
 }
 RIVALS = ("attfind on plain", "stylespace on plain", "latent gradient", "sefa", "grid")
 
@@ -35,7 +35,7 @@ def main(name: str = "planted", /) -> None:
         name: of the JSON file in benchmarks/results.
     """
     result = last_result(name)
-    for table in (methods, marks, cells, controls, ablations):
+    for table in (methods, marks, factors, cells, controls, ablations):
         if rows := list(table(result)):
             head, *rest = (f"| {' | '.join(row)} |" for row in rows)
             print("\n".join([head, "|" + "---|" * len(rows[0]), *rest, ""]))
@@ -69,6 +69,15 @@ def marks(result: Json) -> Iterator[list[str]]:
         least, came = wanted.get(mark, ("yes", None))
         yes = {True: "yes", False: "no", None: "not measured"}[reached]
         yield [SHOWN.get(mark, mark), least, digits(came) if mark in wanted else yes, yes]
+
+
+def factors(result: Json) -> Iterator[list[str]]:
+    """In how many cells each factor is used, and in how many of those ours names it."""
+    yield ["scene", "factor", "used in", "named in"]
+    pairs = [(c["scene"], f, f in named(c)) for c in result["cells"] for f in c["used"]]
+    for scene, factor in sorted({pair[:2] for pair in pairs}):
+        its = [hit for *where, hit in pairs if where == [scene, factor]]
+        yield [scene, factor, str(len(its)), str(sum(its))]
 
 
 def cells(result: Json) -> Iterator[list[str]]:

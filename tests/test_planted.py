@@ -17,13 +17,15 @@ import planted_print
 import planted_table
 
 from stylex.parts import parts_of
+from stylex.plan import check_first
 from stylex.planting import recipe
-from stylex.runs import Run, read_json, write_json
+from stylex.runs import VERSION, Run, read_json, write_json
 from stylex.training import train
 
 GOOD = dict.fromkeys(planted_table.MEANS, 1.0) | {"false_discovery": 0.0}
 RIVAL = GOOD | {"f1": 0.5, "seconds": 2.0, "used": ["spot hue"], "attributes": [{"rank": 1}] * 3}
 GRID = {"f1": 0.75, "seconds": 1.0, "attributes": [], "purity": None, "why_purity": "no edit"}
+SHAPE = {"resolution": 32, "channels": 3}
 NAMES = {"first": "leaf hue", "second": "leaf width"}
 
 
@@ -249,6 +251,16 @@ def test_tables_without_settings_give_way_to_new_ones(cells: Cells, tmp_path: Pa
     assert all("settings" in its for its in (*new["cells"], *new["controls"]))
 
 
+def test_every_ablation_can_begin_with_its_base(tmp_path: Path) -> None:
+    """A base has the defaults' shape: no ablation is refused for its own."""
+    base = Run(tmp_path)
+    write_json(base.about, {"version": VERSION, "settings": recipe({"training": {}}) | SHAPE})
+    base.model.touch()
+    for training in planted.ABLATIONS.values():
+        asked = {"training": training, "begins_after": 1}
+        check_first(str(tmp_path), recipe(asked) | SHAPE)
+
+
 def test_a_result_is_short(cells: Cells, tmp_path: Path) -> None:
     """Four significant digits, and of rivals what is read; the cell's own file is whole."""
     table = ran(tmp_path, ablations=True)
@@ -340,7 +352,7 @@ def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
     planted_print.main()
     out = capsys.readouterr().out
     tables = [part.splitlines() for part in out.strip().split("\n\n")]
-    sizes = [3, len(result["reached"]), len(result["cells"]), len(result["controls"])]
+    sizes = [3, len(result["reached"]), 2, len(result["cells"]), len(result["controls"])]
     assert [len(table) - 2 for table in tables] == [*sizes, 1 + len(planted.ABLATIONS)]
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
@@ -349,7 +361,8 @@ def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
     grid = next(line for line in tables[0] if line.startswith("| grid |"))
     assert grid.startswith("| grid | 0.75 (0.75 to 0.75) |  |  |  |")
     assert "| F1 | at least 0.9 | 1.00 | yes |" in tables[1]
+    assert tables[2][2] == "| cells | spot hue | 11 | 0 |"
     assert "| leaves sum 1 small 1000 | spot hue | nothing | 1.00 | 1.00 |" in out
     assert any(
-        line.startswith("| leaves sum 2 small first 1060 | spot size |") for line in tables[3]
+        line.startswith("| leaves sum 2 small first 1060 | spot size |") for line in tables[4]
     )

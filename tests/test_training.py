@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stylex import data, looking, pictures, plan, runs, step, telling, training
@@ -747,16 +747,34 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("resolution", 64), ("width", 0.125), ("rgb_styles", True)]
+    "case", [("resolution", 64, 32), ("width", 0.125, 0.0625), ("rgb_styles", False, True)]
 )
 def test_networks_of_another_shape_begin_nothing(
-    straight: Run, photos: Path, tmp_path: Path, option: str, value: Any
+    straight: Run, photos: Path, tmp_path: Path, case: tuple[str, Any, Any]
 ):
-    """One line says which option differs; nothing is written."""
-    given = {"begin_with": str(straight.path), option: value}
+    """One line says which option differs; nothing is written. Styles of ToRGB that stood still may
+    vary from now on, not the other way round.
+    """
+    option, value, its = case
+    base = Run(copytree(straight.path, tmp_path / "base"))
+    about = runs.read_json(base.about)
+    about["settings"][option] = its
+    runs.write_json(base.about, about)
+    given = {"begin_with": str(base.path), option: value}
     message = error_of(lambda: finish(photos, tmp_path / "run", **given))
-    assert f"has {option} {OPTIONS.get(option, False)}, this training {value};" in message
+    assert f"has {option} {its}, this training {value};" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_file_or_anothers_begins_nothing(straight: Run, photos: Path, tmp_path: Path):
+    """One line, where a traceback would be read by nobody."""
+    base = Run(copytree(straight.path, tmp_path / "base"))
+    base.model.write_bytes(b"no weights")
+    message = error_of(lambda: finish(photos, tmp_path / "run", begin_with=str(base.path)))
+    assert f"{base.model} is damaged" in message
+    save_file({"other": torch.zeros(2)}, base.model)
+    message = error_of(lambda: finish(photos, tmp_path / "run", begin_with=str(base.path)))
+    assert "the weights do not fit this network" in message
 
 
 def test_a_run_without_networks_begins_nothing(straight: Run, photos: Path, tmp_path: Path):

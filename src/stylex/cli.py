@@ -102,7 +102,7 @@ def search(
     reuse: bool = False,
     unnoticed: bool = False,
     memory: str = "2GB",
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     classifier: str | None = None,
 ) -> None:
     """Find and rank the style coordinates that move the decision, and picture them.
@@ -126,7 +126,7 @@ def search(
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
             filter).
         memory: most memory for each process; a larger table of effects stays in a file.
-        device: that measures: cpu, cuda, mps or auto; pictures are drawn on the CPU.
+        device: that measures; pictures are drawn on the CPU.
         classifier: needed only where the run could not keep it: file.py:function.
     """
     from rich.console import Console

@@ -135,6 +135,8 @@ class StylEx(nn.Module):
         Raises:
             ValueError: its networks have other shapes.
         """
+        if state.keys() != self.own_state().keys():
+            self.load_own_state(state)  # says which name is wrong
         state, latent, k = dict(state), self.generator.latent, len(self.classes)
         weight = state["generator.affine.weight"]
         told = weight[:, latent:].mean(1, keepdim=True).expand(-1, k)
@@ -201,11 +203,21 @@ class StylEx(nn.Module):
             channels=about["channels"],
             width=about["settings"]["width"],
         )
-        try:
-            model.load_own_state(load_file(files.model))
-        except SafetensorError as error:
-            raise ValueError(f"{files.model} is damaged ({error}); restore it") from None
+        model.load_own_state(read_weights(run))
         return model.eval().requires_grad_(False)
+
+
+def read_weights(run: str | Path) -> dict[str, Tensor]:
+    """All that `StylEx.save` wrote into a run directory.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = Run(run).model
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it") from None
 
 
 def _refuse_programs(record: dict[str, Any], run: Run) -> None:

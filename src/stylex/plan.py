@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning.fabric import Fabric
-from safetensors.torch import load_file
 from torch import Tensor
 
 from stylex import runs
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet
 from stylex.losses import Distance
-from stylex.model import StylEx
+from stylex.model import StylEx, read_weights
 from stylex.parallel import mean
 from stylex.parts import parts_of
 from stylex.replay import WARM
@@ -202,7 +201,7 @@ def first_step(
 
 def take_over(step: Step, run: str) -> None:
     """Begin with the networks of another training."""
-    state = load_file(Run(run).model)
+    state = read_weights(run)
     for network in (step.trained, step.average):
         network.begin_with(state)
 
@@ -219,7 +218,8 @@ def check_first(run: str, settings: Mapping[str, Any]) -> None:
         raise FileNotFoundError(f"{run} has saved no networks yet; let its training reach a save")
     its = runs.read_json(files.about)["settings"]
     for name in ("resolution", "channels", "width", "rgb_styles"):
-        if its.get(name) != settings[name]:
+        freed = name == "rgb_styles" and settings[name]  # what stood still may begin to vary
+        if its.get(name) != settings[name] and not freed:
             raise ValueError(
                 f"{run} has {name} {its.get(name)}, this training {settings[name]}; "
                 "give the same, or another --begin-with"

@@ -117,7 +117,6 @@ def cell(
         check_recipe(table, run)
         return table
     began, worked = time.monotonic(), time.process_time()
-    asked["begins_after"] = read_json(Run.open(base).about)["images_seen"] if base else 0
     progress(f"{run}: {_rule(asked)}")
     draw_images(_rule(asked), files, seed=seed, control=control)
     model = train(
@@ -131,6 +130,8 @@ def cell(
         begin_with=base,
         **_otherwise(base) | asked["training"],
     ).to("cpu")
+    then = read_json(files.about)
+    asked["begins_after"] = then.get("begins_after", 0)
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
     found = search(model, photos, files, images_seen=total_images)
@@ -140,8 +141,7 @@ def cell(
     if plain:
         progress(f"{run}: rivals")
         table["rivals"] = compete(stand, model, found, photos, plain)
-    then = read_json(files.about)["settings"]
-    table["settings"] = {name: then.get(name) for name in recipe(asked)}
+    table["settings"] = {name: then["settings"].get(name) for name in recipe(asked)}
     table["minutes"] = (time.monotonic() - began) / 60
     table["core_minutes"] = (time.process_time() - worked) / 60
     write_json(files.planted, table)
@@ -183,7 +183,7 @@ def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --r
 
 
 def _otherwise(base: object) -> dict[str, Any]:
-    return {**(GENTLY if base else OTHERWISE)}
+    return GENTLY if base else OTHERWISE
 
 
 def bench(run: str) -> Bench:
