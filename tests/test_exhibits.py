@@ -90,6 +90,14 @@ def test_a_missing_panel_says_why_and_what_follows():
     assert "Without judges the second could not be looked for." in html
 
 
+def test_flips_without_a_floor_do_not_blame_the_judges():
+    """Random coordinates were not moved there; judges had nothing to do with it."""
+    own = {k: v for k, v in flips(0.1, 0.2, 0.3).items() if not k.startswith("random")}
+    cells = row(page(sufficiency={PAIR: own}), f"{NO} → {YES}")
+    assert (cells[3], cells[5], cells[7]) == ("not measured",) * 3
+    assert cells[4].endswith("%")
+
+
 def test_flips_stand_beside_random_coordinates():
     """At the last number: share, interval, floor, confirmed, its floor, distances, D, images."""
     html = page()

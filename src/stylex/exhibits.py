@@ -100,7 +100,8 @@ def _before(metrics: Json) -> Html:
 
 def said(values: Json, name: str, say: Any = number) -> str:
     """As `known`, with the reasons that `metrics.json` leaves to the reader."""
-    why = next((why for key, why in WHY.items() if key in name), "")
+    without_floor = name.startswith("random_") and "random" not in values  # nobody asked for it
+    why = "" if without_floor else next((why for key, why in WHY.items() if key in name), "")
     return known({f"why_{name}": why, **values}, name, say)
 
 
