@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylex.attfind import Search, batched, find, find_again, one_by_one
-from stylex.runs import Run
+from stylex.runs import Run, write_json
 from stylex.selection import considered, merge_binary, participation_ratio, select, stable, turned
 from stylex.stylespace import Attribute, Layout, bounds
 
@@ -341,8 +341,19 @@ def test_merge_by_hand():
 def test_merge_drops_a_coordinate_that_class_0_has_in_either_direction():
     """It is the coordinate that must be new, not the move."""
     effects, logits = binary_case()
-    first, second = [Attribute(1, 1, 0, 0.0)], [Attribute(1, 1, 1, 0.9)]
-    assert merge_binary(first, second, effects, logits) == first
+    first = [Attribute(1, 0, 0, 0.0)]
+    for direction in (0, 1):
+        assert merge_binary(first, [Attribute(1, direction, 1, 0.9)], effects, logits) == first
+
+
+def test_merge_leaves_out_what_raises_neither_class():
+    """Chosen for one image that nothing else explained, it lowers the others by more."""
+    effects, logits = torch.zeros(4, 2, 2, 2), predicted(1, 1, 1, 0)
+    effects[:3, 0, 1, 0] = torch.tensor([2.0, 2.0, 0.0])  # towards class 0, not for image 2
+    effects[:3, 1, 0, 0] = torch.tensor([-3.0, -3.0, 1.5])  # which this one explains
+    first = select(effects, logits, target=0)
+    assert pairs(first) == [(0, 1), (1, 0)]
+    assert pairs(merge_binary(first, [], effects, logits)) == [(0, 1)]
 
 
 def test_turned_twice_is_the_same():
@@ -390,7 +401,7 @@ def test_find_gives_both_sides_of_one_ranking():
     assert pairs(sick) == [(j, 1 - d) for j, d in pairs(healthy)]
     assert [(a.layer, a.resolution) for a in sick] == [(0, 4), (0, 4), (1, 8)]
     assert found.attributes == healthy + sick
-    assert found.made == {"seconds": 1.5, "images": 2, "left_out": 0}
+    assert found.made == {"seconds": 1.5, "count": 10, "images": 2, "left_out": 0}
     assert search(*binary_case(), threshold=9.0, targets=["sick"]).attributes == sick
 
 
@@ -528,6 +539,28 @@ def test_a_view_of_a_larger_tensor_is_saved(tmp_path):
     found = search(effects, normal(10, 2)[::2])
     found.save(tmp_path)
     assert torch.equal(Search.load(tmp_path).effects, effects)
+
+
+def test_a_search_of_a_shorter_training_is_refused(tmp_path):
+    """Its coordinates and bounds are of other weights; one that does not say is taken."""
+    found = search(*binary_case())
+    found.save(tmp_path)
+    write_json(Run(tmp_path).about, {"images_seen": 200})
+    assert "images_seen" not in Search.load(tmp_path).made
+    found.save(tmp_path)
+    assert Search.load(tmp_path).made["images_seen"] == 200
+    write_json(Run(tmp_path).about, {"images_seen": 300})
+    with pytest.raises(ValueError, match="from 200 to 300 images since; repeat `stylex search"):
+        Search.load(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"made": {}}, {"made": 3, "classes": [], "attributes": []}])
+def test_a_search_that_lacks_a_part_is_named(tmp_path, wrong):
+    """No traceback: a run may come from anybody."""
+    search(*binary_case()).save(tmp_path)
+    write_json(Run(tmp_path).search, wrong)
+    with pytest.raises(ValueError, match=r"search.json lacks a part .*repeat `stylex search"):
+        Search.load(tmp_path)
 
 
 def test_loading_nothing_says_what_to_do(tmp_path):

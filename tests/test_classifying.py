@@ -116,6 +116,21 @@ def test_halves_are_those_of_the_names(folder, tmp_path):
         assert sum(about["counts"]["train"].values()) == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 0}, "batch is 0; wanted at least 1"),
+        ({"total_images": -5}, "total_images is -5; wanted at least 1"),
+        ({"width": 0}, "width is 0; wanted at least 1"),
+        ({"device": "tpu"}, "device 'tpu' came; this machine has cpu"),
+    ],
+)
+def test_options_without_sense_are_refused(tmp_path, options, says):
+    """Before anything is read."""
+    with pytest.raises(ValueError, match=says):
+        train_classifier(tmp_path / "nothing", tmp_path / "out", resolution=32, **options)
+
+
 def test_classes_are_drawn_equally_often():
     """Nine of one class, one of another, two left out."""
     labels = torch.tensor([0] * 9 + [1] + [-1] * 2)

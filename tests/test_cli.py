@@ -887,9 +887,15 @@ def test_long_messages_and_interruptions_are_one_line(monkeypatch):
         """Be stopped."""
         raise KeyboardInterrupt
 
+    def too_large(run: str = "x") -> None:
+        """The commonest mistake on a GPU."""
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
     monkeypatch.setattr(cli, "command", lambda name: failing)
     assert refused("train") == "stylex: first second\n"
     monkeypatch.setattr(cli, "command", lambda name: interrupted)
-    goes_on = "stylex: stopped; the same command goes on where it stood\n"
+    goes_on = "stylex: stopped; the same command goes on from what was saved\n"
     assert refused("train") == refused("search") == goes_on
     assert refused("explain") == "stylex: stopped\n"
+    monkeypatch.setattr(cli, "command", lambda name: too_large)
+    assert refused("train").startswith("stylex: that does not fit into the GPU's memory; lower ")

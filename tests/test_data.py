@@ -420,6 +420,35 @@ def test_labels_are_the_direct_folder(tmp_path: Path):
     assert [splits[side].labels for side in SIDES] == [None] * 3
 
 
+def test_a_stray_image_has_no_label(tmp_path: Path):
+    """It takes nothing from those that lie in folders."""
+    files = photos(3)
+    given = {f"{'ab'[i % 2]}/{name}": files[name] for i, name in enumerate(files)}
+    images = read_images(
+        fill(tmp_path, given | {"cover.png": photos(1)["0000.png"]}), resolution=32
+    )
+    assert images.names[-1] == "cover.png"
+    assert (images.labels, images.classes) == (("a", "a", "b", ""), ("a", "b"))
+
+
+def test_colour_is_found_between_files_that_are_no_images(tmp_path: Path):
+    """Every photo has a text beside it that sorts before it."""
+    given = photos(100) | {name.replace(".png", ".json"): b"{}" for name in photos(100)}
+    assert read_images(fill(tmp_path, given), resolution=32, channels=None).channels == 3
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path):
+    """In one line that can be printed; it could not be written down later."""
+    folder = fill(tmp_path, photos(3))
+    try:
+        (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(ValueError, match=r"'caf\\udce9.png' is not Unicode; rename") as error:
+        find_images(folder)
+    str(error.value).encode()
+
+
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_on_demand_equals_cached(tmp_path: Path, kind: str):
     """Past the budget everything is as before, only not held in memory."""

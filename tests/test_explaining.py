@@ -351,6 +351,19 @@ def test_sufficiency_goes_into_the_metrics(tmp_path):
     assert row["low"] <= row["share"] <= row["high"]
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_what_was_evaluated_of_another_search_goes(tmp_path, same: bool):
+    """A page would tell of attributes that are no longer there."""
+    model, kept = model_of(), attribute(0)
+    one = {"target": kept.target, "coordinate": kept.coordinate, "direction": kept.direction}
+    tried = {"attributes": [one], "evaluated": {"images": 9}, "verdicts": []}
+    run = begun(tmp_path / "run", model, **tried)
+    add_sufficiency(model, None, holding(model, attribute(0 if same else 1)), run, why="no photos")
+    table = read_json(Run(run).metrics)
+    assert table["agreement"]["own"] == 0.9
+    assert tried.keys() & table.keys() == (tried.keys() if same else set())
+
+
 # the discriminator filter
 
 

@@ -28,6 +28,28 @@ def test_names_and_notes_are_given_away(tmp_path):
         assert opened.info["comment"] == b"brown spots (expected)"
 
 
+def test_no_folder_of_the_machine_is_given_away(tmp_path):
+    """Wherever a text names one; what is relative, a share or an address stays."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    searched(model, ROWS).save(run.path)
+    save_file({"weight": torch.ones(3)}, run.model)
+    about = read_json(run.about)
+    about["data"] = about["data"] | {"skipped": ["/home/me/a/nope.png: no such file"]}
+    write_json(run.about, about)
+    stays = "train/a/1.png, 3/4 of https://example.org/a/b, and/or"
+    said = {"why_x": "/home/me/runs/x cannot be read: '/home/me/photos/y.png'", "stays": stays}
+    write_json(run.metrics, read_json(run.metrics) | said)
+    write_json(run.attribute(1, 1) / "attribute.json", {"examples": [{"name": "/home/me/z.png"}]})
+    export(run=str(run.path), out=str(tmp_path / "out"), images="drawn here")
+    given = Run(tmp_path / "out")
+    for path in given.path.rglob("*.json"):
+        assert "/home/" not in path.read_text(encoding="utf-8"), path
+    assert read_json(given.about)["data"]["skipped"] == ["nope.png: no such file"]
+    assert read_json(given.metrics)["why_x"] == "x cannot be read: 'y.png'"
+    assert read_json(given.metrics)["stays"] == stays
+
+
 def test_the_card_says_names():
     """Beside rank and class, and as text: neither a cell nor a tag ends in them."""
     one = attribute(1, 1, 0) | {"called": "<b>brown|spots (expected)"}

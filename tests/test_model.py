@@ -208,7 +208,7 @@ def test_a_damaged_model(written: Path, tmp_path: Path):
     whole = run.model.read_bytes()
     for part in (whole[: len(whole) // 2], b"", b"no tensors at all"):
         run.model.write_bytes(part)
-        assert "is damaged" in error_of(ValueError, run.path)
+        assert "is not readable" in error_of(ValueError, run.path)
 
 
 @pytest.mark.parametrize("wrong", ["shape", "missing", "unexpected"])

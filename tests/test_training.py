@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,6 +248,34 @@ def test_a_finished_run_is_left_as_it_is(straight: Run, photos: Path, tmp_path: 
     assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
 
 
+def test_a_run_without_checkpoints_is_left_as_it_is(straight: Run, photos: Path, tmp_path: Path):
+    """It cannot go on, and is not begun again over its model and its log."""
+    run = Run(copytree(straight.path, tmp_path / "run"))
+    rmtree(run.checkpoints)
+    before = {path: path.read_bytes() for path in (run.model, run.log, run.about)}
+    with pytest.raises(ValueError, match="a model but no checkpoint to go on from; give another"):
+        finish(photos, run.path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    straight: Run, photos: Path, tmp_path: Path, capsys
+):
+    """And where none is whole nothing is begun again."""
+    run = Run(copytree(straight.path, tmp_path / "run"))
+    last = run.saved()[-1]
+    cut = runs.tensors_file(last)
+    cut.write_bytes(cut.read_bytes()[:100])
+    finish(photos, run.path)
+    assert f"left out: {cut} is not readable" in capsys.readouterr().out
+    assert different(tensors(last), tensors(straight.saved()[-1])) == []
+    assert lines(run) == lines(straight)
+    for path in run.saved():
+        runs.state_file(path).unlink()
+    with pytest.raises(ValueError, match=r"no checkpoint of .* can be read; give another --run"):
+        finish(photos, run.path)
+
+
 def test_gray_images_of_odd_sizes_and_three_classes(tmp_path: Path):
     """Channels are found out, sides are cropped and resized, K is the classifier's."""
     photos = draw_photos(tmp_path / "data", "L", (45, 37))
@@ -456,6 +484,7 @@ def test_a_run_that_saved_nothing_binds_nothing(photos: Path, tmp_path: Path, mo
     ("option", "value"),
     [
         ("batch", 0),
+        ("batch", 1),
         ("total_images", 0),
         ("log_images", 0),
         ("checkpoint_images", -1),
@@ -747,7 +776,11 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
 
 
 @pytest.mark.parametrize(
-    "case", [("resolution", 64, 32), ("width", 0.125, 0.0625), ("rgb_styles", False, True)]
+    "case",
+    [
+        *(("resolution", 64, 32), ("width", 0.125, 0.0625)),
+        *(("rgb_styles", False, True), ("layer_noise", False, True)),
+    ],
 )
 def test_networks_of_another_shape_begin_nothing(
     straight: Run, photos: Path, tmp_path: Path, case: tuple[str, Any, Any]
@@ -771,7 +804,7 @@ def test_a_damaged_file_or_anothers_begins_nothing(straight: Run, photos: Path, 
     base = Run(copytree(straight.path, tmp_path / "base"))
     base.model.write_bytes(b"no weights")
     message = error_of(lambda: finish(photos, tmp_path / "run", begin_with=str(base.path)))
-    assert f"{base.model} is damaged" in message
+    assert f"{base.model} is not readable" in message
     save_file({"other": torch.zeros(2)}, base.model)
     message = error_of(lambda: finish(photos, tmp_path / "run", begin_with=str(base.path)))
     assert "the weights do not fit this network" in message

@@ -92,7 +92,7 @@ def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
 
     def call(**given: Any) -> None:
         if given.get("classes"):
-            given["classes"] = tuple(given["classes"].split(","))
+            given["classes"] = tuple(name.strip() for name in given["classes"].split(","))
         if "classifier" in given:
             classes = given.pop("classes")
             given["classifier"] = load_classifier(given["classifier"], classes=classes)

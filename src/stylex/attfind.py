@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from stylex.runs import Run, read_json, replacing, write_json
+from stylex.runs import Run, read_json, read_tensors, replacing, write_json
 from stylex.selection import Rule, merge_binary, select, stable, threshold_of, turned
 from stylex.shapes import Bounds, Effects, Logits, Score, Styles
 from stylex.stylespace import Attribute, Layout, shift
@@ -136,7 +135,7 @@ class Search:
         with replacing(names.search_tensors) as partial:
             save_file(tensors, partial)
         about = {
-            "made": self.made | {name: getattr(self, name) for name in HOW},
+            "made": self.made | {name: getattr(self, name) for name in HOW} | _age(names),
             "classes": self.classes,
             "logit_std": self.logit_std,
             "attributes": [asdict(attribute) for attribute in self.attributes],
@@ -149,25 +148,35 @@ class Search:
 
         Raises:
             FileNotFoundError: the run holds no search.
-            ValueError: a file of it is damaged.
+            ValueError: a file of it is damaged, or the run has been trained further since.
         """
         names = Run(run)
         if not (names.search.is_file() and names.search_tensors.is_file()):
             raise FileNotFoundError(f"{run} holds no search; run `stylex search --run {run}` first")
         about = read_json(names.search)
+        again = f"repeat `stylex search --run {run}`"
+        tensors = read_tensors(names.search_tensors, advice=again)
         try:
-            tensors = load_file(names.search_tensors)
-        except SafetensorError as error:
-            what = f"{names.search_tensors} is not readable ({error})"
-            raise ValueError(f"{what}; repeat `stylex search --run {run}`") from None
-        made = about["made"]
-        return cls(
-            classes=tuple(about["classes"]),
-            attributes=tuple(Attribute(**attribute) for attribute in about["attributes"]),
-            **{key: tensors[name] for name, key in TENSORS.items()},
-            **{name: made.pop(name) for name in HOW},
-            made=made,
-        )
+            found = cls(
+                classes=tuple(about["classes"]),
+                attributes=tuple(Attribute(**attribute) for attribute in about["attributes"]),
+                **{key: tensors[name] for name, key in TENSORS.items()},
+                **{name: about["made"].pop(name) for name in HOW},
+                made=about["made"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{names.search} lacks a part ({error}); {again}") from None
+        then = found.made.get("images_seen")
+        now = _age(names).get("images_seen", then)
+        if then is not None and then != now:
+            raise ValueError(f"{run} was trained from {then:,} to {now:,} images since; {again}")
+        return found
+
+
+def _age(run: Run) -> dict[str, int]:
+    """How many images the networks of a run have seen; nothing of a directory that is none."""
+    about = read_json(run.about) if run.about.is_file() else {}
+    return {name: about[name] for name in ("images_seen",) if name in about}
 
 
 def find(
@@ -240,6 +249,7 @@ def find(
         source=origin,
         made={
             **(made or {}),
+            "count": count,
             "images": len(keep),
             "left_out": int((~keep).sum()),
             **({"without": sorted(without)} if without else {}),

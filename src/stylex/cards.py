@@ -125,11 +125,13 @@ def found_in(run: Run, search: Json, metrics: Json) -> Iterator[dict[str, Any]]:
 
 def _search_words(made: Json, logit_std: Sequence[Number]) -> str:
     spread = ", ".join(f"{value:.2f}" for value in logit_std) or "not measured"
+    certificate = (made.get("certificate") or {}).get("says")
     return (
-        f"AttFind measured every coordinate on {made.get('images')} images "
-        f"({made.get('left_out')} left out as unstable) at strength {made.get('strength')}, rule "
-        f"“{made.get('rule')}”, threshold {made.get('threshold')} logits. For scale: over these "
-        f"images the logits have a standard deviation of {spread}."
+        f"AttFind {'looked at' if certificate else 'measured'} every coordinate on "
+        f"{made.get('images')} images ({made.get('left_out')} left out as unstable) at strength "
+        f"{made.get('strength')}, rule “{made.get('rule')}”, threshold {made.get('threshold')} "
+        f"logits. For scale: over these images the logits have a standard deviation of {spread}. "
+        f"{certificate or ''}"
     )
 
 

@@ -20,6 +20,7 @@ from stylex.augment import recolour, translate
 from stylex.classifier import Classifier, save_classifier
 from stylex.data import ImageSet, OnDemand, read_splits, to_unit
 from stylex.draws import Draw
+from stylex.parallel import check_device
 from stylex.runs import machine, now
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
@@ -68,18 +69,23 @@ def train_classifier(
         blur: share of the images scaled down and up again.
         flips: mirror half of the images.
         seed: of weights, order and augmentation.
-        device: "cpu", "cuda" or another of torch's.
+        device: "cpu", "cuda" or "mps".
 
     Returns:
         The calibrated classifier; what was measured on the test split is in its `about`.
 
     Raises:
         FileNotFoundError: there are no such images.
-        ValueError: fewer than two classes, or a split without images of some class.
+        ValueError: fewer than two classes, a split without images of some class, a count below 1,
+            or a device that is not here.
     """
+    check_device(device)
+    for name, value in {"total_images": total_images, "batch": batch, "width": width}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group)
-    classes = tuple(classes or sorted(set(splits["train"].labels or ())))
+    classes = tuple(classes or splits["train"].classes)
     labels = {name: labels_of(images, classes) for name, images in splits.items()}
     if half != "all":
         chosen = in_half_a(splits["train"].names) == (half == "a")

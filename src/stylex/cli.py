@@ -52,8 +52,13 @@ def main() -> None:
         sys.exit(_refuse(f"{error.filename}: a file is where a directory is wanted; name another"))
     except (ValueError, OSError) as error:
         sys.exit(_refuse(str(error)))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; it need not be imported here
+            raise
+        less = "lower --batch or --width, of a search --memory, or take --device cpu"
+        sys.exit(_refuse(f"that does not fit into the GPU's memory; {less}"))
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on where it stood"
+        goes_on = "; the same command goes on from what was saved"
         sys.exit(_refuse("stopped" + goes_on * (name in ("train", "demo", "search", "plant"))))
 
 
@@ -132,7 +137,6 @@ def search(
     from rich.console import Console
 
     from stylex import explaining, parallel, showing
-    from stylex.data import read_images
     from stylex.ledger import Ledger
     from stylex.looking import spread
     from stylex.runs import Run
@@ -151,8 +155,8 @@ def search(
     if data is None:
         photos = splits["search"]
     else:
-        sizes = {"resolution": model.resolution, "channels": model.channels}
-        photos = read_images(data, **sizes, **cached)
+        trained_on = [splits["train"]] if splits else []
+        photos = _unseen(data, model, *trained_on, say=console.print, **cached)
     rows = spread(len(photos), images)
     options = {"target": target, "source": source, "count": count}
     options |= {"threshold": threshold, "rule": rule}
@@ -257,7 +261,11 @@ def evaluate(
     splits, why = _splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
-    photos = splits["test"] if data is None else _unseen(data, model, splits, console.print)
+    photos = (
+        splits["test"]
+        if data is None
+        else _unseen(data, model, splits["train"], splits["search"], say=console.print)
+    )
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
@@ -351,13 +359,14 @@ def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "Image
 
 
 def _unseen(
-    data: str, model: "StylEx", splits: dict[str, "ImageSet"], say: Callable[[str], None]
+    data: str, model: "StylEx", *known: "ImageSet", say: Callable[[str], None], **options: int
 ) -> "ImageSet":
-    """Images to evaluate on: none that the run was trained or searched on."""
+    """Images of the user's that are none of those known to the run."""
     from stylex.data import read_images
 
-    given = read_images(data, resolution=model.resolution, channels=model.channels)
-    photos = given.without(splits["train"], splits["search"])
+    sizes = {"resolution": model.resolution, "channels": model.channels}
+    given = read_images(data, **sizes, **options)
+    photos = given.without(*known)
     if not len(photos):
         raise ValueError(f"{data} has only images that the run has seen; give some others")
     if seen := len(given) - len(photos):

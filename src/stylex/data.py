@@ -5,7 +5,9 @@ One decoding for all (`photos`): uint8 in the cache, [-1, 1] for the networks.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from stylex.photos import Bytes, Entry, check, find_images, open_image, to_bytes, to_unit
+from stylex.photos import Bytes, Entry, OnDemand, check, find_images, open_image, to_bytes, to_unit
 from stylex.shapes import Images
 from stylex.splits import SPLITS, given_sides, group_pattern, hashed_sides, thumbnail
 from stylex.telling import Waiting, left_out
@@ -33,27 +35,6 @@ __all__ = [
 ]
 
 
-class OnDemand:
-    """Images too many for the cache: opened from their files each time they are indexed.
-
-    Args:
-        entries: their files, all known to be readable.
-        digests: SHA-256 of each image's pixels.
-        shape: n, c, h, w.
-    """
-
-    def __init__(self, entries: Sequence[Entry], digests: Sequence[str], shape: Sequence[int]):
-        self.entries, self.digests, self.shape = tuple(entries), tuple(digests), torch.Size(shape)
-
-    def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Bytes:
-        """Open some of them, as indexing a tensor would."""
-        opened = [
-            open_image(self.entries[i].read(), resolution=self.shape[2], channels=self.shape[1])
-            for i in torch.arange(len(self.entries))[_here(indices)].tolist()
-        ]
-        return torch.stack(opened) if opened else torch.empty(0, *self.shape[1:]).byte()
-
-
 @dataclass(frozen=True)
 class ImageSet:
     """Images of one split, with what is known of their files.
@@ -62,7 +43,8 @@ class ImageSet:
         images: `[n, c, h, w]` bytes, decoded, or opened on demand past the cache's budget.
         names: path of each image inside its source.
         skipped: "name: reason" of each file left out.
-        labels: name of the folder that directly holds each image; none where some image has none.
+        labels: name of the folder that directly holds each image, empty where it lies in none; none
+            where all do.
     """
 
     images: Bytes | OnDemand
@@ -87,6 +69,11 @@ class ImageSet:
     def channels(self) -> int:
         """3 for RGB, 1 for gray."""
         return self.images.shape[1]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the folders that hold the images, sorted."""
+        return tuple(sorted({*(self.labels or ())} - {""}))
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -117,17 +104,14 @@ class ImageSet:
         return hashlib.sha256("\n".join(f"{d} {n}" for n, d in pairs).encode()).hexdigest()
 
 
-def _here(indices: Tensor | slice | Sequence[int]) -> Tensor | slice | Sequence[int]:
-    return indices.cpu() if isinstance(indices, Tensor) else indices
-
-
 def _digest(pixels: UInt8[Tensor, "c h w"]) -> str:
     return hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
 
 
 def _labels(names: Sequence[str]) -> tuple[str, ...] | None:
-    labels = tuple(PurePosixPath(name).parent.name for name in names)
-    return None if {"", *SPLITS} & set(labels) else labels
+    folders = (PurePosixPath(name).parent.name for name in names)
+    labels = tuple("" if folder in SPLITS else folder for folder in folders)
+    return labels if any(labels) else None
 
 
 @dataclass
@@ -204,15 +188,16 @@ def _read(
 
 
 def _channels(entries: Sequence[Entry], resolution: int) -> int:
-    """1 where all of 64 images, evenly spread over the names, are gray."""
-    for entry in entries[:: -(-len(entries) // 64)]:
-        try:
-            pixels = open_image(entry.read(), resolution=resolution)
-        except ValueError:
-            continue
-        if not (pixels == pixels[:1]).all():
-            return 3
-    return 1
+    """1 where all of 64 images, drawn from all, are gray; files that are none do not count."""
+    order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def gray() -> Iterator[bool]:
+        for i in order:
+            with suppress(ValueError):
+                pixels = open_image(entries[i].read(), resolution=resolution)
+                yield bool((pixels == pixels[:1]).all())
+
+    return 1 if all(islice(gray(), 64)) else 3
 
 
 def read_images(

@@ -160,9 +160,12 @@ def against(
 
 
 def without_artefacts(found: Search, evidence: Sequence[Mapping[str, Any]]) -> Search:
-    """The search without attributes that are artefacts: these never count towards a flip."""
-    bad = {(a["target"], a["coordinate"], a["direction"]) for a in evidence if a["artefact"]}
-    kept = (a for a in found.attributes if (a.target, a.coordinate, a.direction) not in bad)
+    """The search with those attributes only that were tried and are no artefacts.
+
+    No other counts towards a flip.
+    """
+    good = {(a["target"], a["coordinate"], a["direction"]) for a in evidence if not a["artefact"]}
+    kept = (a for a in found.attributes if (a.target, a.coordinate, a.direction) in good)
     return replace(found, attributes=tuple(kept))
 
 

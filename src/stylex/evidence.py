@@ -61,7 +61,7 @@ def quality(metrics: Json) -> Html:
     for title, name, draw in (
         ("Does the reconstruction keep the class?", "agreement", agreement),
         ("Does it look like the photo?", "reconstruction", reconstruction),
-        ("Do ten attributes together flip the decision?", "sufficiency10", sufficiency),
+        ("Do the first (at most ten) together flip the decision?", "sufficiency10", sufficiency),
     ):
         group = metrics.get(name)
         parts += [tag("h3", title), draw(group) if group else note(known(metrics, name))]
@@ -193,7 +193,7 @@ def sufficiency(pairs: Json) -> Html:
         )
         for pair, values in pairs.items()
     ]
-    head = ("from → to", "flipped", "95 % interval", "floor: ten random coordinates", "images")
+    head = ("from → to", "flipped", "95 % interval", "floor: as many random coordinates", "images")
     return table("Share of images whose decision flips", head, rows)
 
 

@@ -200,7 +200,7 @@ def _flips(metrics: Json) -> Html:
     pairs = first_pairs(metrics, "sufficiency")
     wide = first_pairs(metrics, "sufficiency_percentile")
     parts = [
-        _at_last("All attributes together, moved to the ends of their ranges", pairs, metrics),
+        _at_last("The first attributes together, at the ends of their ranges", pairs, metrics),
         _at_last("The same, to the 2nd and 98th percentile of their ranges", wide, metrics),
         note("“Confirmed” and its floor: of the images on which judges and classifier agreed "
              "before. Random coordinates: as many, moved as far in ranges of the coordinates; how "

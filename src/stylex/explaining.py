@@ -19,6 +19,7 @@ from stylex import metrics, runs, stylespace, sweep
 from stylex.attfind import TENSORS, Search, class_index, find, find_again
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
+from stylex.exhibits import GROUPS
 from stylex.folding import without_norms
 from stylex.ledger import Ledger, key_of
 from stylex.losses import Distance
@@ -336,6 +337,8 @@ def add_sufficiency(
 ) -> None:
     """Put `sufficiency10` into the run's `metrics.json`, in place of an earlier search's.
 
+    What was evaluated of attributes that are no longer there goes: it is of another search.
+
     Args:
         model: the StylEx that was searched.
         photos: test images; None where they are not to be had.
@@ -346,6 +349,10 @@ def add_sufficiency(
     """
     path = runs.Run(run).metrics
     table = runs.read_json(path) if path.is_file() else {}
+    here = {(a.target, a.coordinate, a.direction) for a in found.attributes}
+    tried = {(a["target"], a["coordinate"], a["direction"]) for a in table.get("attributes") or ()}
+    if not tried <= here:
+        table = {name: group for name, group in table.items() if name not in GROUPS}
     table |= {"sufficiency10": None, "why_sufficiency10": why}
     if photos is not None:
         table["sufficiency10"] = sufficiency(model, photos.batch(slice(None)), found, count=count)

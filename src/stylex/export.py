@@ -3,6 +3,7 @@
 What comes out is a run itself: `stylex explain` and `stylex report` work on it.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from stylex import runs
 from stylex.notes import name_attributes, name_evidence, read_notes
 from stylex.proof import measures
-from stylex.runs import Run, read_json, read_lines
+from stylex.runs import Run, read_json, read_lines, read_tensors
 from stylex.standing import counted, effect, standing, title
 
 Json = Mapping[str, Any]
@@ -25,6 +26,7 @@ CURVE = {"images": "images_seen", "L1": "l1", "perceptual": "perceptual"}
 CURVE |= {"agreement": "agreement", "mean w": "agreement_mean_w", "other w": "agreement_other_w"}
 CURVE |= {"swapped p": "agreement_swapped_p", "mean p": "agreement_mean_p", "chance": "chance"}
 CURVE |= {"KID": "kid", "KID from noise": "kid_noise"}
+FOLDERS = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[/\\](?:[^\s/\\]+[/\\])+")  # of absolute paths
 COPIED = ("search", "search_tensors", "metrics", "log", "attributes", "notes", "classifier")
 
 
@@ -53,8 +55,8 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
     if sheet := files.last_sheet():
         _copy(sheet, to.sheets / sheet.name)
     name_attributes(out)
-    save_file({k: _half(v) for k, v in load_file(files.model).items()}, to.model)
-    for path in (to.metrics, *to.classifier.glob("*.json")):
+    save_file({k: _half(v) for k, v in read_tensors(files.model).items()}, to.model)
+    for path in (to.metrics, *to.classifier.glob("*.json"), *to.attributes.glob("*/*.json")):
         runs.write_json(path, _without_paths(read_json(path)))
     about, metrics = _without_paths(read_json(files.about)), read_json(to.metrics)
     name_evidence(metrics, read_notes(out))
@@ -147,8 +149,14 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
 
 
-def _without_paths(told: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(told: Any) -> Any:
     """Where things lay on the machine that trained is nobody's business: names only."""
+    if isinstance(told, str):
+        return FOLDERS.sub("", told)
+    if isinstance(told, list):
+        return [_without_paths(value) for value in told]
+    if not isinstance(told, dict):
+        return told
     kept: dict[str, Any] = {}
     for key, value in told.items():
         if key in ("source", "begin_with") and isinstance(value, str):
@@ -158,5 +166,5 @@ def _without_paths(told: dict[str, Any]) -> dict[str, Any]:
         elif key == "against":  # other runs
             kept[key] = {f"{i} {Path(run).name}": v for i, (run, v) in enumerate(value.items(), 1)}
         else:
-            kept[key] = _without_paths(value) if isinstance(value, dict) else value
+            kept[key] = _without_paths(value)
     return kept

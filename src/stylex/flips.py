@@ -206,7 +206,7 @@ def smallest_sets(subjects: Subjects, found: Search, *, count: int = 10, images:
     """
     table = {}
     for name, rows, target in pairs(subjects):
-        chosen, some = found.towards(target)[:count], rows[:images]
+        chosen, some = found.towards(target)[:count], rows[spread(len(rows), images)]
         sizes = [
             _size(subjects.model, subjects.styles[row : row + 1], found, chosen, target)
             for row in some.tolist()

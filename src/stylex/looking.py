@@ -161,5 +161,5 @@ def final_table(
         "split": "test",
         "reconstruction": table | {"perceptual_kind": KINDS.get(perceptual, perceptual)},
         "agreement": shares | {"chance": measures["chance"], "kl": measures["kl"]},
-        "logit_std": logits.std(0).tolist(),
+        "logit_std": logits.std(0, correction=0).tolist(),
     }

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stylex.classifier import SCRIPT_FILE, Classifier, recall
 from stylex.networks import Discriminator, Drawing, Encoder, Generator
-from stylex.runs import Run, read_json, replacing
+from stylex.runs import Run, read_json, read_tensors, replacing
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles
 from stylex.stylespace import Layout
 
@@ -203,21 +202,8 @@ class StylEx(nn.Module):
             channels=about["channels"],
             width=about["settings"]["width"],
         )
-        model.load_own_state(read_weights(run))
+        model.load_own_state(read_tensors(files.model))
         return model.eval().requires_grad_(False)
-
-
-def read_weights(run: str | Path) -> dict[str, Tensor]:
-    """All that `StylEx.save` wrote into a run directory.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    path = Run(run).model
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore it") from None
 
 
 def _refuse_programs(record: dict[str, Any], run: Run) -> None:

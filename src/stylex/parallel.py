@@ -34,15 +34,12 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     Raises:
         ValueError: another precision, or a device that is not here.
     """
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    devices = ["auto", "cpu", *(name for name, there in here.items() if there)]
-    if device not in devices:
-        raise ValueError(f"device {device!r} came; this machine has {', '.join(devices)}")
+    check_device(device, "auto")
     if precision not in get_args(Precision):
         wanted = ", ".join(get_args(Precision))
         raise ValueError(f"precision {precision!r} came; wanted one of {wanted}")
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
-    if here["cuda"]:
+    if torch.cuda.is_available():
         rounds = precision != "fp32"  # to ten bits of a mantissa, in products and convolutions
         torch.set_float32_matmul_precision("high" if rounds else "highest")
         torch.backends.cudnn.allow_tf32 = rounds
@@ -53,13 +50,29 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     fabric = Fabric(
         accelerator=device,
-        devices=local or ("auto" if device == "cuda" else 1),
+        devices=local or 1,  # several GPUs are torchrun's, as several processes are
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # each rank told its number
     fabric.launch()
     return fabric
+
+
+def check_device(device: str, *more: str) -> None:
+    """Refuse what this machine has not.
+
+    Args:
+        device: by name.
+        more: other words that are allowed.
+
+    Raises:
+        ValueError: no such device.
+    """
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    devices = [*more, "cpu", *(name for name, there in here.items() if there)]
+    if device not in devices:
+        raise ValueError(f"device {device!r} came; this machine has {', '.join(devices)}")
 
 
 def quick_bf16(device: str) -> bool:

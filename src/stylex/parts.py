@@ -31,11 +31,15 @@ def check(options: SimpleNamespace) -> None:
     """Refuse options that make no sense, in one line.
 
     Raises:
-        ValueError: a count below 1, or a share that is none.
+        ValueError: a count below 1, a share that is none, or one image where two are compared.
     """
     for name in (*COUNTS, *INTERVALS):
         if (value := getattr(options, name)) < 1:
             raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
+    if options.tied_weight and options.batch < 2:
+        raise ValueError(
+            "batch is 1; wanted two or more, which tied_weight compares, or a tied_weight of 0"
+        )
     for name in (*SHARES, *PARTS):
         value = getattr(options, name)
         if not 0 <= value <= 1 or (name in PARTS and not value):

@@ -3,6 +3,7 @@
 import io
 import warnings
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,6 +76,9 @@ def find_images(source: str | Path) -> list[Entry]:
     else:
         raise ValueError(f"{source} is a single file; give a folder, a .zip or a .txt list")
     kept = sorted({name for name in names if "__MACOSX" not in name.split("/")})
+    for name in kept:
+        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise ValueError(f"{source}: the name {name!r} is not Unicode; rename that file")
     if not kept:
         raise ValueError(f"{source} holds no file; wanted images, give another source")
     return [Entry(source, name, archive) for name in kept]
@@ -188,3 +192,35 @@ def _opaque(image: Image.Image) -> Image.Image:
         return image
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image.convert("RGBA"))
+
+
+# Many images
+
+
+class OnDemand:
+    """Images too many for the cache: opened from their files each time they are indexed.
+
+    Args:
+        entries: their files, all known to be readable.
+        digests: SHA-256 of each image's pixels.
+        shape: n, c, h, w.
+    """
+
+    def __init__(self, entries: Sequence[Entry], digests: Sequence[str], shape: Sequence[int]):
+        self.entries, self.digests, self.shape = tuple(entries), tuple(digests), torch.Size(shape)
+
+    def __getitem__(self, indices: Tensor | slice | Sequence[int]) -> Bytes:
+        """Open some of them, as indexing a tensor would."""
+        rows = torch.arange(len(self.entries))[_here(indices)].tolist()
+        opened = [self._open(self.entries[row]) for row in rows]
+        return torch.stack(opened) if opened else torch.empty(0, *self.shape[1:]).byte()
+
+    def _open(self, entry: Entry) -> UInt8[Tensor, "c h w"]:
+        try:
+            return open_image(entry.read(), resolution=self.shape[2], channels=self.shape[1])
+        except ValueError as error:  # it was readable when the images were counted
+            raise ValueError(f"{entry.name} has changed since: {error}; restore it") from None
+
+
+def _here(indices: Tensor | slice | Sequence[int]) -> Tensor | slice | Sequence[int]:
+    return indices.cpu() if isinstance(indices, Tensor) else indices

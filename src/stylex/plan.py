@@ -16,7 +16,7 @@ from stylex import runs
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet
 from stylex.losses import Distance
-from stylex.model import StylEx, read_weights
+from stylex.model import StylEx
 from stylex.parallel import mean
 from stylex.parts import parts_of
 from stylex.replay import WARM
@@ -29,6 +29,7 @@ RECORDED = REHEARSED * WARM + 2  # steps until all of them are recorded on a GPU
 ALONE = 0.4  # share of a training before D begins
 SHORT = 200  # steps; so short a training is over before its speed would be known
 EXPECTED = Path(__file__).with_name("expected.json")  # benchmarks/training_curve.py wrote it
+FREED = ("rgb_styles", "layer_noise")  # options that let parts of the generator vary
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -52,9 +53,18 @@ class Speeds(NamedTuple):
 
 
 def begun(files: Run) -> dict[str, Any]:
-    """What `run.json` says of a run that has saved something; else nothing."""
-    if files.saved() or files.model.is_file():
+    """What `run.json` says of a run that has saved something; else nothing.
+
+    Raises:
+        ValueError: its checkpoints are gone, so that it can neither go on nor begin again unharmed.
+    """
+    if files.saved():
         return runs.read_json(Run.open(files.path).about)
+    if files.model.is_file():
+        raise ValueError(
+            f"{files.path} holds a model but no checkpoint to go on from; give another --run, with "
+            f"--begin-with {files.path} to begin with its networks"
+        )
     return {}
 
 
@@ -201,7 +211,7 @@ def first_step(
 
 def take_over(step: Step, run: str) -> None:
     """Begin with the networks of another training."""
-    state = read_weights(run)
+    state = runs.read_tensors(Run(run).model)
     for network in (step.trained, step.average):
         network.begin_with(state)
 
@@ -217,8 +227,8 @@ def check_first(run: str, settings: Mapping[str, Any]) -> None:
     if not files.model.is_file():
         raise FileNotFoundError(f"{run} has saved no networks yet; let its training reach a save")
     its = runs.read_json(files.about)["settings"]
-    for name in ("resolution", "channels", "width", "rgb_styles"):
-        freed = name == "rgb_styles" and settings[name]  # what stood still may begin to vary
+    for name in ("resolution", "channels", "width", *FREED):
+        freed = name in FREED and settings[name]  # what stood still may begin to vary
         if its.get(name) != settings[name] and not freed:
             raise ValueError(
                 f"{run} has {name} {its.get(name)}, this training {settings[name]}; "

@@ -88,7 +88,7 @@ def plant(
     if wrong := [part for part in share if not 0 < part <= 1]:
         raise ValueError(f"share is {wrong[0]:g}; wanted above 0 and at most 1, change it")
     photos = read_splits(data, resolution=resolution)
-    classes = tuple(sorted(set(photos["train"].labels or ())))
+    classes = photos["train"].classes
     if len(classes) < 2:
         raise ValueError(
             f"{data} has photos in {len(classes)} class folders; wanted two or more, put the "
@@ -114,9 +114,8 @@ def plant(
             seed=seed,
         )
         console.print("searching")
-        images_seen = read_json(files.about)["images_seen"]
         written = read_splits(files.images, resolution=resolution)["search"]
-        found = search(model, written, files, images_seen=images_seen)
+        found = search(model, written, files)
         test = photos["test"].batch(spread(len(photos["test"]), TESTED))
         row = {"share": part, "correlation": together}
         row |= look_for(model, found, MARKS[mark], with_room(test), target=target)
@@ -163,7 +162,8 @@ def write_photos(
             for row, label in enumerate(images.labels or ()):
                 image = with_room(images.batch([row]))
                 image = mark.stamp(image, 1.0) if gets[row] else image
-                yield f"{split}/{label}/{row:06d}.png", image[0]
+                if label:  # what lies in no folder has no class
+                    yield f"{split}/{label}/{row:06d}.png", image[0]
 
     pictures.pack(named(), files.images)
 

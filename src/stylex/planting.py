@@ -12,13 +12,12 @@ images a deciding factor was taken away.
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, get_args
 
 import torch
-from safetensors.torch import load_file
 
 from stylex import explaining, rivals
 from stylex.attfind import Search
@@ -39,7 +38,7 @@ from stylex.looking import spread
 from stylex.losses import Perceptual
 from stylex.model import StylEx, in_batches
 from stylex.readers import Reader, train_reader
-from stylex.runs import Run, read_json, write_json
+from stylex.runs import Run, read_json, read_tensors, write_json
 from stylex.scenes import SCENES, SPREAD
 from stylex.scrutiny import scrutinise
 from stylex.shapes import Images, Logits
@@ -134,7 +133,7 @@ def cell(
     asked["begins_after"] = then.get("begins_after", 0)
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
-    found = search(model, photos, files, images_seen=total_images)
+    found = search(model, photos, files)
     progress(f"{run}: reading, twins, truth")
     stand = _bench(files, asked)
     table = asked | measure(model, found, stand, control=control)
@@ -278,14 +277,11 @@ def train_plain(
     )
 
 
-def search(model: StylEx, photos: ImageSet, files: Run, *, images_seen: int) -> Search:
+def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
     """AttFind on some of the search images, unless it was done at this point of the training."""
-    if files.search.is_file():
-        found = Search.load(files.path)
-        if found.made.get("images_seen") == images_seen:
-            return found
+    with suppress(FileNotFoundError, ValueError):  # none yet, or one of before
+        return Search.load(files.path)
     found = explaining.search(model, photos.batch(spread(len(photos), SEARCHED)), mode="fast")
-    found = replace(found, made=found.made | {"images_seen": images_seen})
     found.save(files.path)
     return found
 
@@ -346,7 +342,7 @@ def compete(
     began, files = time.monotonic(), Run.open(plain)
     width = read_json(files.about)["settings"]["width"]
     generator = StylEx(model.classifier, resolution=SIDE, width=width)
-    generator.load_own_state(load_file(files.model))
+    generator.load_own_state(read_tensors(files.model))
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
     entrants = chain(

@@ -9,12 +9,16 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 VERSION = 1  # of the directory's layout
 
@@ -114,6 +118,25 @@ class Run:
             shutil.rmtree(old)
 
 
+def last_checkpoint(
+    run: Run, tell: Callable[[str], object] = print
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and counters of the newest checkpoint that can be read; None where none was saved.
+
+    Raises:
+        ValueError: there are some, and all are damaged.
+    """
+    saved = run.saved()
+    for checkpoint in reversed(saved):
+        try:
+            return read_tensors(tensors_file(checkpoint)), read_json(state_file(checkpoint))
+        except (ValueError, FileNotFoundError) as error:
+            tell(f"left out: {error}")
+    if saved:
+        raise ValueError(f"no checkpoint of {run.path} can be read; give another --run")
+    return None
+
+
 def check_same(
     new: Mapping[str, Any], old: Mapping[str, Any], path: Path, *, may_change: Collection[str]
 ) -> None:
@@ -180,6 +203,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no JSON object but a {type(data).__name__}; replace it")
     return data
+
+
+def read_tensors(path: Path, *, advice: str = "restore it") -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU.
+
+    Raises:
+        ValueError: the file is damaged; `advice` says what to do.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not readable ({error}); {advice}") from None
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

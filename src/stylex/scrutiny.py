@@ -243,11 +243,11 @@ def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
     targets = sorted({a.target for a in found.attributes})
     counts, overlaps = dict.fromkeys(map(_key, found.attributes), 0), []
     longest = max(len(found.towards(t)) for t in targets)
+    options |= {"count": found.made.get("count", longest)}  # searches of before do not say theirs
+    options |= {"without": found.made.get("without", ())}
     for _ in range(draws):
         rows = torch.randint(images, (images,), generator=draw)
-        again = find(
-            found.effects[rows], found.logits[rows], None, targets=targets, count=longest, **options
-        )
+        again = find(found.effects[rows], found.logits[rows], None, targets=targets, **options)
         for key in {_key(a) for a in again.attributes} & counts.keys():
             counts[key] += 1
         for target in targets:
@@ -282,6 +282,8 @@ def counterparts(
     """
     alike: dict[str, list[float]] = {}
     for target, name in enumerate(found.classes):
+        if (subjects.labels == target).all():
+            continue  # nothing to move towards it
         ours = _mean_changes(subjects, found, target, count)
         theirs = _mean_changes(others, other, target, count)
         alike[name] = _paired(ours @ theirs.T)

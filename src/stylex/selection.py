@@ -126,7 +126,8 @@ def merge_binary(
 
     Attributes of class 1 whose coordinate is not among class 0's are turned round and joined; the
     rank is by the mean rise of class 0 plus the mean rise of class 1 in the opposite direction,
-    both over *all* the images given.
+    both over *all* the images given. [O] What does not raise them together is left out: chosen for
+    the last images that nothing else explained, it undoes the others where all are applied.
 
     Args:
         first, second: attributes found for class 0 and for class 1.
@@ -140,7 +141,8 @@ def merge_binary(
     new = [turned(a, effects, logits) for a in second if a.coordinate not in taken]
     mean = effects.mean(0)
     both = mean[..., 0] + mean[..., 1].flip(1)  # [j, 2]: effect d on class 0, 1 - d on class 1
-    return sorted([*first, *new], key=lambda a: -float(both[a.coordinate, a.direction]))
+    rises = {a: float(both[a.coordinate, a.direction]) for a in (*first, *new)}
+    return sorted((a for a in rises if rises[a] > 0), key=lambda a: -rises[a])
 
 
 def turned(attribute: Attribute, effects: Effects, logits: Logits) -> Attribute:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from rich.console import Console
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stylex import health, pictures, plan, runs
@@ -41,7 +41,7 @@ def train(
     width: float = 1.0,
     total_images: int = 500_000,
     budget: str | None = None,
-    begin_with: str | None = None,
+    begin_with: str | Path | None = None,
     batch: int = 16,
     group: str | None = None,
     flips: bool = False,
@@ -150,7 +150,7 @@ def train(
         log_images: images between log lines.
         snapshot_images: images between contact sheets, measures and health.
         checkpoint_images: images between checkpoints.
-        seed: of the split, the initial weights and every draw.
+        seed: of the initial weights and every draw; the split does not hang on it.
         device: auto, cpu, cuda or mps.
         precision: auto is bf16 where that is quicker, else fp32.
 
@@ -171,6 +171,7 @@ def train(
     settings["channels"] = splits["train"].channels
     files = Run(run)
     if begin_with:
+        settings["begin_with"] = str(begin_with)
         settings["adversarial_from_images"] = adversarial_from_images or 0
         if not plan.begun(files):
             plan.check_first(begin_with, settings)
@@ -285,7 +286,8 @@ class Training:
             judged = {"d_right": losses["d_right"]} if "d_right" in losses else {}
             line["measures"] = self.look() | judged
             self.history.append(line["measures"])
-            findings = [finding._asdict() for finding in health.check(self.history)]
+            alone = len(self.splits["search"]) < 2  # one photo is its own mean image
+            findings = [] if alone else [f._asdict() for f in health.check(self.history)]
             line["health"], self.recoveries = self.recoveries + findings, []
             for finding in line["health"]:
                 self.console.print("  {name}: {says}; {advice}".format(**finding))
@@ -316,10 +318,10 @@ class Training:
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, or from the start."""
-        saved, attempt = self.files.saved(), self.attempt
+        saved, attempt = runs.last_checkpoint(self.files, self.console.print), self.attempt
         if saved:
-            self.step.load_state(load_file(runs.tensors_file(saved[-1])))
-            vars(self).update(runs.read_json(runs.state_file(saved[-1])))
+            self.step.load_state(saved[0])
+            vars(self).update(saved[1])
         elif self.images_seen:
             self.step, self.images_seen, self.seconds = self._first_step(), 0, 0.0
             self.history, self.recoveries = [], []
@@ -378,10 +380,11 @@ class Training:
 
     def _about(self) -> str:
         o = self.options
+        layout, colour = self.step.average.layout, "colour" if o.channels == 3 else "gray"
         return (
-            f"{len(self.splits['train']):,} images of {o.resolution} px, to {o.total_images:,} "
-            f"seen, {self.fabric.device}, {len(self.step.average.layout.widths)} layers, "
-            f"{self.step.average.layout.searched} style coordinates"
+            f"{len(self.splits['train']):,} {colour} images of {o.resolution} px, to "
+            f"{o.total_images:,} seen, {self.fabric.device}, {len(layout.widths)} layers, "
+            f"{layout.searched} style coordinates"
         )
 
     @torch.no_grad()
