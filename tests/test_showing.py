@@ -187,6 +187,20 @@ def test_report_reads_all_of_it(run):
         assert words in page
 
 
+def test_photos_of_one_name_keep_an_explanation_each(run):
+    """`sick/1.png` does not take the place of `healthy/1.png`; the same photo again does."""
+    model = quarters()
+    found = with_attributes(searched(model, ROWS), up(0))
+    answers = [explain(model, flat(row), found, target="yes") for row in (ROWS[0], ROWS[1])]
+    first, second, again = (
+        showing.write_explanation(answers[i], found, "1.png", run, floors=FLOORS) for i in (0, 1, 0)
+    )
+    assert first.name == "1-to-yes"
+    assert second.name.startswith("1-")
+    assert second.name.endswith("-to-yes")
+    assert (again, len(list(Run(run).explanations.iterdir()))) == (first, 2)
+
+
 # one image
 
 
@@ -276,7 +290,15 @@ def test_keys_of_explanation_json(run):
     assert folder.name == "some-photo-to-yes"
     data = read_json(folder / "explanation.json")
     assert set(data) == {
-        *("image", "created", "classes", "target", "photo_logits", "reconstruction_logits"),
+        *(
+            "image",
+            "pixels",
+            "created",
+            "classes",
+            "target",
+            "photo_logits",
+            "reconstruction_logits",
+        ),
         *("l1", "perceptual", "why_perceptual", "warnings", "agreement_floors", "steps"),
         *("flipped", "flipped_at"),
     }

@@ -24,6 +24,7 @@ from stylex.attfind import Search, class_index
 from stylex.classifier import Classifier
 from stylex.counterfactual import Step
 from stylex.explaining import Explanation, explain
+from stylex.ledger import key_of
 from stylex.looking import spread
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
@@ -212,9 +213,12 @@ def write_explanation(
     Returns:
         The folder.
     """
-    folder = Run(run).explanation(f"{Path(name).stem}-to-{answer.classes[answer.target]}")
+    data, place = as_data(answer, found, name, floors), f"-to-{answer.classes[answer.target]}"
+    folder = Run(run).explanation(Path(name).stem + place)
+    there = folder / "explanation.json"
+    if there.is_file() and read_json(there).get("pixels") not in (None, data["pixels"]):
+        folder = Run(run).explanation(f"{Path(name).stem}-{data['pixels'][:6]}{place}")
     folder.mkdir(parents=True, exist_ok=True)
-    data = as_data(answer, found, name, floors)
     notes = read_notes(run)
     name_steps(data, notes)
     write_json(folder / "explanation.json", data)
@@ -337,6 +341,7 @@ def as_data(
     unmeasured = {"why_perceptual": "no perceptual distance was to be had"}
     return {
         "image": name,
+        "pixels": key_of("", [answer.photo]),  # tells photos of one name apart
         "created": runs.now(),
         "classes": list(answer.classes),
         "target": answer.target,
