@@ -157,6 +157,9 @@ def test_the_smallest_set_is_one_attribute():
     seen, found = scene()
     pair = flips.smallest_sets(seen, found, images=5)["no->yes"]
     assert pair == {"images": 5, "flipped": 1.0, "sizes": [1] * 5}
+    bare = flips.smallest_sets(seen, replace(found, attributes=()), images=5)["no->yes"]
+    assert (bare["flipped"], bare["sizes"]) == (None, [])
+    assert bare["why_flipped"] == "no attribute was found towards this class"
 
 
 def test_flips_grow_with_strength():

@@ -23,6 +23,7 @@ from stylex.subjects import Drawn, Subjects
 STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
 PERCENTILES = (0.02, 0.98)
 LOOKED_AT = 150  # images of a pair that floors, distances and curves are of; flips count on all
+UNFLIPPED = {"flipped": None, "why_flipped": "no attribute was found towards this class"}
 Pairs = dict[str, dict[str, Any]]
 
 
@@ -88,11 +89,10 @@ def sufficiency(
             for m in range(1, len(chosen) + 1)
         ]
         lists = {key: [column[key] for column in columns] for key in (columns or [{}])[0]}
-        why = "no attribute was found towards this class"
         table[name] = {
             "images": len(rows),
             "countable": int(subjects.countable[rows].sum()),
-            **(lists or {"flipped": None, "why_flipped": why}),
+            **(lists or UNFLIPPED),
         }
     return table
 
@@ -202,11 +202,15 @@ def smallest_sets(subjects: Subjects, found: Search, *, count: int = 10, images:
 
     Returns:
         For each pair `images`, the share `flipped`, and `sizes`: of every flipped image the number
-        of attributes used.
+        of attributes used. Where no attribute was found `flipped` is None, and says why.
     """
-    table = {}
+    table: Pairs = {}
     for name, rows, target in pairs(subjects):
-        chosen, some = found.towards(target)[:count], rows[spread(len(rows), images)]
+        chosen = found.towards(target)[:count]
+        some = rows[spread(len(rows), images).to(rows.device)]
+        if not chosen:
+            table[name] = {"images": len(some), "sizes": [], **UNFLIPPED}
+            continue
         sizes = [
             _size(subjects.model, subjects.styles[row : row + 1], found, chosen, target)
             for row in some.tolist()
@@ -228,7 +232,7 @@ def _size(
     target: int,
 ) -> int:
     """Attributes in the greedy subset of one image; 0 where it does not flip."""
-    steps = subset(model.score, styles, found.bounds, chosen, target=target, count=len(chosen) or 1)
+    steps = subset(model.score, styles, found.bounds, chosen, target=target, count=len(chosen))
     return len(steps) if steps and steps[-1].flipped else 0
 
 

@@ -209,14 +209,14 @@ def first_step(
     return Step(fabric, trained, average, distance, options)
 
 
-def take_over(step: Step, run: str) -> None:
+def take_over(step: Step, run: str | Path) -> None:
     """Begin with the networks of another training."""
     state = runs.read_tensors(Run(run).model)
     for network in (step.trained, step.average):
         network.begin_with(state)
 
 
-def check_first(run: str, settings: Mapping[str, Any]) -> None:
+def check_first(run: str | Path, settings: Mapping[str, Any]) -> None:
     """Whether a training with these settings can begin with another one's networks.
 
     Raises:

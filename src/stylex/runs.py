@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 1  # of the directory's layout
 
@@ -120,7 +121,7 @@ class Run:
 
 def last_checkpoint(
     run: Run, tell: Callable[[str], object] = print
-) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
     """Tensors and counters of the newest checkpoint that can be read; None where none was saved.
 
     Raises:
@@ -205,12 +206,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_tensors(path: Path, *, advice: str = "restore it") -> dict[str, Tensor]:
+def read_tensors(path: Path, *, advice: str = "restore it") -> "dict[str, Tensor]":
     """All tensors of a file, on the CPU.
 
     Raises:
         ValueError: the file is damaged; `advice` says what to do.
     """
+    from safetensors.torch import load_file  # a report of finished numbers needs no torch
+
     try:
         return load_file(path)
     except SafetensorError as error:
