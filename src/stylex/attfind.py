@@ -176,7 +176,7 @@ class Search:
 def _age(run: Run) -> dict[str, int]:
     """How many images the networks of a run have seen; nothing of a directory that is none."""
     about = read_json(run.about) if run.about.is_file() else {}
-    return {name: about[name] for name in ("images_seen",) if name in about}
+    return {name: value for name, value in about.items() if name == "images_seen"}
 
 
 def find(

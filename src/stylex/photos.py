@@ -77,8 +77,10 @@ def find_images(source: str | Path) -> list[Entry]:
         raise ValueError(f"{source} is a single file; give a folder, a .zip or a .txt list")
     kept = sorted({name for name in names if "__MACOSX" not in name.split("/")})
     for name in kept:
-        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise ValueError(f"{source}: the name {name!r} is not Unicode; rename that file")
+        try:
+            name.encode()  # as it will be hashed and written down
+        except UnicodeEncodeError:
+            raise ValueError(f"{source}: the name {name!r} is no text; rename that file") from None
     if not kept:
         raise ValueError(f"{source} holds no file; wanted images, give another source")
     return [Entry(source, name, archive) for name in kept]
