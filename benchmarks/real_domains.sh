@@ -64,8 +64,8 @@ study() { # name, photos, run, mode of the search, then "folder target" for each
   grep -q '"evaluated"' "$run/metrics.json" || stylex evaluate --run "$run" --images 300
   for pair in "$@"; do
     set -- $pair
-    twentieth "$photos" "$1" >"$run/$name-${1##*/}.png"
-    stylex explain "$run/$name-${1##*/}.png" --run "$run" --target "$2"
+    twentieth "$photos" "$1" >"$run/${run##*/}-${1##*/}.png"
+    stylex explain "$run/${run##*/}-${1##*/}.png" --run "$run" --target "$2"
   done
   stylex report --run "$run"
 }
