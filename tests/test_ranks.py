@@ -346,8 +346,8 @@ def test_a_rank_that_is_left_alone_says_so(together: Path):
 def test_one_rank_speaks(together: Path):
     """Each line of the console is there once, and nothing warns."""
     printed = (together / "printed").read_text()
-    assert printed.count("two, then one: 24 images") == 1
-    assert printed.count("/two: 24 images") == 1
+    assert printed.count("two, then one: 24 colour images") == 1
+    assert printed.count("/two: 24 colour images") == 1
     assert "GLOBAL_RANK" not in printed
     assert "arning" not in printed
     assert "Traceback" not in printed

@@ -261,11 +261,9 @@ def evaluate(
     splits, why = _splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
-    photos = (
-        splits["test"]
-        if data is None
-        else _unseen(data, model, splits["train"], splits["search"], say=console.print)
-    )
+    photos = splits["test"]
+    if data:
+        photos = _unseen(data, model, splits["train"], splits["search"], say=console.print)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
