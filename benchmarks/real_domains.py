@@ -99,9 +99,27 @@ def domain(path: Path) -> dict[str, Any]:
         "kid_reconstruction": s["kid"],
         "kid_noise": s["kid_noise"],
         "kid_real_halves": s["kid_photos"],
+        **by_pair(read_json(Run(path).metrics)),
         **{k: s[k] for k in ("trusted", "artefacts", "attributes", "verdicts")},
         "settings": about["settings"],
         "curve": curve,
+    }
+
+
+def by_pair(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What is told of single pairs and classes; those without an attribute are left out."""
+    pairs = {name: metrics.get(name, {}) for name in ("sufficiency", "subset")}
+    flipped = {
+        name: {pair: its["flipped"] for pair, its in some.items() if its["flipped"] is not None}
+        for name, some in pairs.items()
+    }
+    effects: dict[str, list[float]] = {}
+    for one in metrics.get("attributes", ()):
+        effects.setdefault(str(one["target"]), []).append(one["effect"])
+    return {
+        "flipped_by_number": flipped["sufficiency"],  # of attributes, from one on
+        "flipped_by_smallest_set": flipped["subset"],
+        "effects": effects,  # in logits on test images, by target and rank
     }
 
 

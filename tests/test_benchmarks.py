@@ -27,6 +27,21 @@ def evaluated(path: Path, **pairs: dict[str, Any]) -> Path:
     return path
 
 
+def test_pairs_are_told_apart_from_their_mean() -> None:
+    """Flips over the number of attributes and by the smallest sets; effects by class and rank."""
+    bare = {"flipped": None, "why_flipped": "no attribute"}
+    metrics: dict[str, Any] = {
+        "sufficiency": {"a->b": {"flipped": [0.5, 0.75]}, "b->a": bare},
+        "subset": {"a->b": {"flipped": 0.9}, "b->a": bare},
+        "attributes": [{"target": 1, "effect": 2.0}, {"target": 1, "effect": 0.5}],
+    }
+    assert real_domains.by_pair(metrics) == {
+        "flipped_by_number": {"a->b": [0.5, 0.75]},
+        "flipped_by_smallest_set": {"a->b": 0.9},
+        "effects": {"1": [2.0, 0.5]},
+    }
+
+
 def test_confirmed_flips_are_pooled_over_the_images(tmp_path: Path) -> None:
     """60 of 100, and 100 of a pair without attributes: 60 of 200, with Wilson's interval."""
     flips = {"countable": 100, "confirmed": [0.2, 0.6]}

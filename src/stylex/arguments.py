@@ -80,6 +80,7 @@ def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
 
     forms: dict[Any, Any] = {
         str | Path: Path,
+        str | Path | None: Path | None,
         Sequence[str] | None: Annotated[str | None, tyro.conf.arg(metavar="A,B")],
         Classifier: Annotated[str, tyro.conf.arg(metavar="SOURCE", help=SOURCE)],
     }

@@ -132,7 +132,7 @@ def _search_words(made: Json, logit_std: Sequence[Number]) -> str:
         f"{made.get('strength')}, rule “{made.get('rule')}”, threshold {made.get('threshold')} "
         f"logits. For scale: over these images the logits have a standard deviation of {spread}. "
         f"{certificate or ''}"
-    )
+    ).rstrip()
 
 
 def _card(
