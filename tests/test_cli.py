@@ -25,6 +25,7 @@ from torch.testing import assert_close
 
 from stylex import (
     arguments,
+    choosing,
     classifying,
     cli,
     data,
@@ -298,7 +299,7 @@ def test_a_fast_search_says_what_is_sure(copied, monkeypatch):
         heard.append(coordinate)
         return coordinate == heard[0]
 
-    monkeypatch.setattr(explaining, "noticed", first_is_noticed)
+    monkeypatch.setattr(choosing, "noticed", first_is_noticed)
     assert again in stylex(*given, "--mode", "fast", "--unnoticed").out
     saved = read_json(Run(copied).search)
     assert saved["made"]["without"] == heard[:1]

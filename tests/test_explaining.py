@@ -4,7 +4,7 @@ import pytest
 import torch
 from small import SIDE, Quarters, begun, flat, searched, tiny, weighing
 
-from stylex import attfind, explaining, parallel, stylespace
+from stylex import attfind, choosing, explaining, parallel, stylespace
 from stylex.attfind import Search
 from stylex.data import ImageSet
 from stylex.explaining import add_sufficiency, explain, search, sufficiency
@@ -191,6 +191,8 @@ def test_search_is_attfind_from_images_to_attributes(photos):
     )
     torch.testing.assert_close(found.effects, effects, rtol=0, atol=1e-4)
     assert found.attributes
+    expected = choosing.again(model, expected, count=4)
+    assert {a.target for a in expected.attributes} == {0, 1}
     for ours, theirs in zip(found.attributes, expected.attributes, strict=True):
         assert (ours.coordinate, ours.direction, ours.target, ours.layer) == (
             theirs.coordinate,
@@ -199,8 +201,14 @@ def test_search_is_attfind_from_images_to_attributes(photos):
             theirs.layer,
         )
         assert ours.effect == pytest.approx(theirs.effect, abs=1e-4)
-    assert told[-1] == (4 * j, 4 * j)
-    assert said[0].startswith(f"exact ({4 * j:,} moves are no more than 250,000): {4 * j:,} eval")
+    most = 4 * j + 2 * (8 + 7 + 6 + 5)  # two images, four steps among eight moves
+    assert 4 * j < told[-1][0] <= told[-1][1] == most
+    assert said[0].startswith(f"exact ({4 * j:,} moves are no more than 250,000): about {most:,} ")
+    alone = search(model, photos[:2], count=4, rule="cumulative")
+    picked = attfind.find_again(found, model.layout, count=4).attributes
+    assert [(a.coordinate, a.target) for a in alone.attributes] == [
+        (a.coordinate, a.target) for a in picked
+    ]
     assert found.made["images"] == 2
     assert found.made["seconds"] >= 0
     assert {"date", "machine", "left_out"} <= set(found.made)
@@ -365,48 +373,3 @@ def test_what_was_evaluated_of_another_search_goes(tmp_path, same: bool):
 
 
 # the discriminator filter
-
-
-class Seeing(torch.nn.Module):
-    """A discriminator that looks at the first quarter only."""
-
-    def __init__(self, loud: float):
-        super().__init__()
-        self.loud = loud
-
-    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        """Its gray, times p of the second class of the same image."""
-        return self.loud * images[:, 0, 0, 0] * (p[:, 1] > 0)
-
-
-@pytest.mark.parametrize(("loud", "kept"), [(1.0, {1, 2}), (0.1, {0, 1, 2})])
-def test_moves_that_the_discriminator_notices_are_left_out(loud, kept):
-    """At strength 2 the first quarter changes by 1.5: 1.5 is noticed, 0.15 is not."""
-    model = model_of(margin=0.0)
-    model.discriminator = Seeing(loud)
-    found = searched(model, GRAYS, threshold=10.0)
-    assert {a.coordinate for a in found.attributes} == {0, 1, 2}
-    assert explaining.noticed(model, found, 0, target=1) == (loud == 1.0)
-    assert not explaining.noticed(model, found, 1, target=1)
-    assert not explaining.noticed(model, found, 3, target=1)  # it changes no logit, so no image
-    left = explaining.unnoticed(model, found, threshold=10.0)
-    assert {a.coordinate for a in left.attributes} == kept
-    assert torch.equal(left.effects, found.effects)
-    assert left.made.get("without", []) == ([0] if loud == 1.0 else [])
-
-
-class Comparing(torch.nn.Module):
-    """A discriminator that sees only how images differ from those beside them."""
-
-    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        """Product of the upper quarters less its mean over the batch."""
-        seen = images[:, 0, 0, 0] * images[:, 0, 0, -1]
-        return seen - seen.mean()
-
-
-def test_the_discriminators_verdict_does_not_hang_on_company():
-    """Each image is scored alone."""
-    model = model_of(margin=0.0)
-    model.discriminator = Comparing()
-    found = searched(model, GRAYS, threshold=10.0)
-    assert not explaining.noticed(model, found, 0, target=1)

@@ -114,9 +114,14 @@ def by_hand(weights: list[float], images: int = 40, noise: float = 0.0) -> Searc
     return attfind.find(*measured, layout, classes=("no", "yes"), bounds=ends, styles=styles)
 
 
+def returned(weights: list[float]) -> dict:
+    """What comes back of that search; the notebook's rule asks no model."""
+    return scrutiny.returns(by_hand(weights), Plain(seeing(0)))
+
+
 def test_clear_rankings_return_and_close_ones_do_not():
     """Weights far apart give the same list in every draw; equal ones change places."""
-    clear, close = scrutiny.returns(by_hand([0.9, 0.3])), scrutiny.returns(by_hand([0.3] * 12))
+    clear, close = returned([0.9, 0.3]), returned([0.3] * 12)
     assert set(clear["attributes"].values()) == {1.0}
     assert clear["rank_biased_overlap"] == pytest.approx(1.0)
     assert close["rank_biased_overlap"] < 0.9
@@ -125,7 +130,7 @@ def test_clear_rankings_return_and_close_ones_do_not():
 
 def test_nothing_found_is_nothing_to_return():
     """A classifier that nothing moves."""
-    nothing = scrutiny.returns(by_hand([0.0, 0.0]))
+    nothing = returned([0.0, 0.0])
     assert nothing["rank_biased_overlap"] is None
     assert nothing["why_rank_biased_overlap"]
 

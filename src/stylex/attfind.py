@@ -100,7 +100,7 @@ class Search:
         bounds, effects, logits, styles: of all search images, the unstable ones too.
         attributes: target by target, strongest first; two classes share one ranking.
         strength: at which the effects were measured.
-        threshold, rule, source: of the selection, see `select`.
+        threshold, rule, source: of the selection, see `select` and `choosing`.
         made: date, machine, seconds, images, left_out and the like.
     """
 
@@ -112,7 +112,7 @@ class Search:
     attributes: tuple[Attribute, ...]
     strength: float
     threshold: float
-    rule: Rule
+    rule: str
     source: int | None
     made: dict[str, Any]
 
@@ -242,7 +242,7 @@ def find(
         effects=effects,
         logits=logits,
         styles=styles,
-        attributes=tuple(_placed(a, layout) for target in wanted for a in lists[target]),
+        attributes=tuple(placed(a, layout) for target in wanted for a in lists[target]),
         strength=strength,
         threshold=threshold,
         rule=rule,
@@ -292,7 +292,7 @@ def class_index(classes: Sequence[str], target: int | str) -> int:
     raise ValueError(f"there is no class {target!r}; choose one of {', '.join(classes)}")
 
 
-def _placed(attribute: Attribute, layout: Layout | None) -> Attribute:
+def placed(attribute: Attribute, layout: Layout | None) -> Attribute:
     """The attribute with its layer and resolution."""
     if layout is None:
         return attribute

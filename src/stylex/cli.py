@@ -102,7 +102,7 @@ def search(
     images: int = 250,
     strength: float = 1.0,
     threshold: float | None = None,
-    rule: Literal["cumulative", "single", "share"] = "cumulative",
+    rule: Literal["subset", "cumulative", "single", "share"] = "subset",
     mode: Literal["auto", "exact", "fast", "bf16"] = "auto",
     reuse: bool = False,
     unnoticed: bool = False,
@@ -121,8 +121,9 @@ def search(
         images: most images to search on.
         strength: 1 moves a coordinate to the bound of its range over the images.
         threshold: gain in logits that explains an image; by default 1.0 for two classes, else 0.5.
-        rule: cumulative (the notebook's), single (the paper's own statement) or share (of
-            the images that a move changes).
+        rule: subset measures each attribute on top of the ones before; of effects measured alone:
+            cumulative (the notebook's), single (the paper's own statement), share (of the images
+            that a move changes).
         mode: exact measures every move of every image; fast foretells them and measures what may
             be chosen; bf16 ranks them all in bf16 first (on processors that multiply it quickly);
             auto is exact up to 250,000 moves, fast above.
@@ -136,7 +137,7 @@ def search(
     """
     from rich.console import Console
 
-    from stylex import explaining, parallel, showing
+    from stylex import choosing, explaining, parallel, showing
     from stylex.ledger import Ledger
     from stylex.looking import spread
     from stylex.runs import Run
@@ -174,7 +175,7 @@ def search(
     if not first:
         return
     if unnoticed:
-        found = explaining.unnoticed(model, found, **options)
+        found = choosing.unnoticed(model, found, **options)
     found.save(run)
     if not reuse:
         ledger.remove()
@@ -328,7 +329,8 @@ def _load(run: str, classifier: str | None) -> "StylEx":
 
 def _again(run: str, model: "StylEx", images: int, strength: float, **options: Any) -> "Search":
     """Another selection from the effects of the last search."""
-    from stylex.attfind import Search, find_again
+    from stylex import choosing
+    from stylex.attfind import Search
 
     old = Search.load(run)
     if (len(old.logits), old.strength) != (images, strength):
@@ -336,7 +338,7 @@ def _again(run: str, model: "StylEx", images: int, strength: float, **options: A
             f"the last search of {run} took {len(old.logits)} images at strength {old.strength:g}, "
             f"wanted are {images} at {strength:g}; give those, or search without --reuse"
         )
-    return find_again(old, model.layout, **options)
+    return choosing.again(model, old, **options)
 
 
 def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "ImageSet"], str]:

@@ -102,7 +102,7 @@ def evaluate(
         },
     }
     table["panel"] |= on_edits(table["sufficiency"], table["panel"])
-    stability = returns(found, seed=seed)
+    stability = returns(found, model, seed=seed)
     table["stability"] = {k: v for k, v in stability.items() if k != "attributes"}
     table["verdicts"] = [gate._asdict() for gate in model_verdicts(table)]
     table["evaluated"] = {

@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stylex import metrics, runs, stylespace, sweep
-from stylex.attfind import TENSORS, Search, class_index, find, find_again
+from stylex.attfind import TENSORS, Search, class_index, find
+from stylex.chaining import most_moves
+from stylex.choosing import Choice, on_top
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.exhibits import GROUPS
@@ -27,13 +29,12 @@ from stylex.model import StylEx, in_batches
 from stylex.photos import Bytes, as_unit
 from stylex.rehearsing import cost
 from stylex.screening import quick
-from stylex.selection import CHANGED, Rule, stable, threshold_of
+from stylex.selection import threshold_of
 from stylex.shapes import Images, Styles
-from stylex.stylespace import shift, shift_all
+from stylex.stylespace import shift_all
 
 Mode = Literal["auto", "exact", "fast", "bf16"]
 MANY = 250_000  # moves of images: more are foretold first, see `screening`
-NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
 POOR = 1.5  # a reconstruction whose L1 is this many times the usual one is called poor
 
 
@@ -85,7 +86,7 @@ def search(
     count: int = 10,
     strength: float = 1.0,
     threshold: float | None = None,
-    rule: Rule = "cumulative",
+    rule: Choice = "subset",
     mode: Mode = "auto",
     ledger: Ledger | None = None,
     say: Callable[[str], None] | None = None,
@@ -102,8 +103,9 @@ def search(
         strength: 1 moves a coordinate to the bound of its range over the images.
         threshold: gain in logits at which an image counts as explained; 1.0 for two classes, else
             0.5.
-        rule: "cumulative" (the notebook's), "single" (the paper's own statement) or "share" (of
-            the images that a move changes).
+        rule: "subset" measures every step on top of the ones before (`choosing`); of effects that
+            were measured alone: "cumulative" (the notebook's), "single" (the paper's own statement)
+            or "share" (of the images that a move changes).
         mode: "exact" measures every move of every image; "fast" foretells all by a backward pass
             and measures what may be chosen (`screening`), "bf16" foretells them by measuring each
             in bf16; "auto" is exact up to 250,000 moves, fast above.
@@ -133,7 +135,8 @@ def search(
     level = threshold_of(threshold, len(model.classes))
     origin = None if source is None else class_index(model.classes, source)
     sought = _sought(model.classes, target, origin)
-    asked = {"source": origin, "count": count, "threshold": level, "rule": rule}
+    alone = "cumulative" if rule == "subset" else rule
+    asked = {"source": origin, "count": count, "threshold": level, "rule": alone}
     wanted = None if target is None else [target]
     its = {"classes": model.classes, "bounds": bounds, "styles": styles, "strength": strength}
     finish = partial(find, layout=model.layout, targets=wanted, **its, **asked)
@@ -148,12 +151,18 @@ def search(
         reason = f"{moves:,} moves are {'more' if moves > MANY else 'no more'} than {MANY:,}"
     if fast := mode != "exact":
         options |= {"targets": sought, **asked, "rounded": mode == "bf16"}
+    then = (0, 0)
+    if rule == "subset":
+        then = most_moves(len(images), len(sought) if target is None else 1, count)
     if say and ledger.rank == 0:
-        say(f"{mode} ({reason}): {cost(given, ledger, fast, **options)}")
+        say(f"{mode} ({reason}): {cost(given, ledger, fast, then=then, **options)}")
     if fast:
         found = quick(*given, finish=finish, ledger=ledger, **options)
     else:
         found = finish(*sweep.measure(*given, ledger=ledger, **options))
+    if rule == "subset":
+        own = {"target": target, "count": count, "batch": batch, "ledger": ledger}
+        found = on_top(found, model.layout, net, classify, **own)
     made = {
         "mode": mode,
         "date": runs.now(),
@@ -169,51 +178,6 @@ def _sought(classes: Sequence[str], target: str | int | None, origin: int | None
     if target is None or (len(classes) == 2 and origin is None):
         return [k for k in range(len(classes)) if k != origin]
     return [class_index(classes, target)]
-
-
-@torch.no_grad()
-def noticed(model: StylEx, found: Search, coordinate: int, *, target: int) -> bool:
-    """Whether the discriminator notices moves of a coordinate (method.md 4.3, notebook).
-
-    In both directions, on up to 10 images that the move changes by more than 0.2 logits towards the
-    target, at strength 2: D's score under the edited image's own p changes by more than 0.2 on any.
-    Each is scored alone, for D compares the images that it is given together.
-    """
-
-    def score(styles: Styles) -> Tensor:
-        images = model.synthesize(styles.to(model.mean_p.device))
-        return model.discriminator(images, model.probabilities(images))
-
-    for direction in (0, 1):
-        changed = found.effects[:, coordinate, direction, target] > CHANGED
-        styles = found.styles[changed & stable(found.effects)][:NOTICED_ON]
-        if not len(styles):
-            continue
-        moved = shift(styles, coordinate, direction, found.bounds, 2.0)
-        before, after = (in_batches(score, rows, batch=1) for rows in (styles, moved))
-        if (after - before).abs().max() > NOTICED:
-            return True
-    return False
-
-
-def unnoticed(model: StylEx, found: Search, **options: Any) -> Search:
-    """Select again until no attribute is a move that the discriminator notices.
-
-    Args:
-        model: a trained StylEx.
-        found: a search; its effects are used again.
-        options: `target`, `source`, `count`, `threshold`, `rule` that it was made with.
-    """
-    asked: set[tuple[int, int]] = set()
-    without: set[int] = set(found.made.get("without", ()))
-    while new := {(a.coordinate, a.target) for a in found.attributes} - asked:
-        asked |= new
-        loud = {j for j, target in new if noticed(model, found, j, target=target)}
-        if not loud:
-            break
-        without |= loud
-        found = find_again(found, model.layout, without=without, **options)
-    return found
 
 
 @torch.no_grad()

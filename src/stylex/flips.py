@@ -16,6 +16,7 @@ from stylex.counterfactual import subset
 from stylex.looking import spread
 from stylex.metrics import interval
 from stylex.model import StylEx
+from stylex.selection import lead
 from stylex.shapes import Bounds, Styles
 from stylex.stylespace import Attribute, shift_all
 from stylex.subjects import Drawn, Subjects
@@ -269,10 +270,3 @@ def _at_mean(subjects: Subjects, found: Search, coordinates: Sequence[int]) -> t
     before = lead(subjects.redrawn.logits, subjects.labels)
     gone = 1 - lead(after.logits, subjects.labels).mean() / before.mean()
     return gone.item(), (after.labels != subjects.labels).float().mean().item()
-
-
-def lead(logits: Tensor, labels: Tensor) -> Float[Tensor, " n"]:
-    """By how many logits a class leads the best other one."""
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return own - others.amax(1)

@@ -61,6 +61,7 @@ def expect(
     source: int | None,
     strength: float = 1.0,
     batch: int = sweep.MOST,
+    then: tuple[int, int] = (0, 0),
     **choice: Any,
 ) -> tuple[int, float]:
     """What `screening.quick` will cost, from some of the images and a few timed moves.
@@ -69,6 +70,7 @@ def expect(
 
     Args:
         synthesis, classify, styles, bounds, targets, strength, batch: as for `quick`.
+        then: images that are folded afterwards, and moves of them that are measured.
         source, choice: of the selection: `count`, `threshold` (a number) and `rule`.
 
     Returns:
@@ -106,7 +108,9 @@ def expect(
     each = max(spent / len(tried) - fold, 0.0) / (2 * len(few))
     seconds = screen.folds * fold + screen.along * each + screen.alone * drawn / len(together)
     # the reconstructions are drawn, too, as long as it takes to fold an image
-    return round(evaluations), len(styles) * (tell + fold) + share * seconds
+    folds, moves = len(styles) + then[0], then[1]
+    seconds = len(styles) * tell + folds * fold + moves * each + share * seconds
+    return round(evaluations) + moves, seconds
 
 
 def errors(true: Effects, told: Effects) -> tuple[float, float]:
@@ -122,12 +126,26 @@ def errors(true: Effects, told: Effects) -> tuple[float, float]:
 
 
 def cost(
-    given: tuple[Any, ...], ledger: Ledger, fast: bool, *, rounded: bool = False, **options: Any
+    given: tuple[Any, ...],
+    ledger: Ledger,
+    fast: bool,
+    *,
+    then: tuple[int, int] = (0, 0),
+    rounded: bool = False,
+    **options: Any,
 ) -> str:
-    """Evaluations and time that are left, from a few timed moves; the ledger is told, too."""
+    """Evaluations and time that are left, from a few timed moves; the ledger is told, too.
+
+    Args:
+        given: as `screening.quick` takes them: networks, styles, bounds.
+        ledger: of the search.
+        fast, rounded: whether effects are foretold, and whether in bf16.
+        then: images that are folded afterwards, and moves of them that are measured.
+        options: as for `expect`.
+    """
     ledger.expected, seconds, done = 0.0, 0.0, 0.0
     if fast:
-        ledger.expected, seconds = expect(*given, **options)
+        ledger.expected, seconds = expect(*given, then=then, **options)
     if rounded or not fast:
         synthesis, classify, styles, _ = given
         name, dtype = (str(torch.bfloat16), torch.bfloat16) if rounded else ("exact", None)
@@ -136,8 +154,12 @@ def cost(
         ledger.expected += 2 * len(styles) * len(each)
         done = ledger.stands(name, (len(styles), len(each)))
         seconds += len(styles) * (1 - done) * (fold + 2 * float(each.sum()))
+        if not fast:  # else they are part of what was expected
+            ledger.expected += then[1]
+            seconds += then[0] * fold + then[1] * float(each.max())  # they act early
     earlier = f", {done:.0%} of them done by an earlier start" if done else ""
-    many = f"about {ledger.expected:,.0f}" if fast else f"{ledger.expected:,.0f}"
+    exactly = not fast and not any(then)
+    many = f"{ledger.expected:,.0f}" if exactly else f"about {ledger.expected:,.0f}"
     return f"{many} evaluations{earlier}, {_long(seconds / ledger.ranks)}"
 
 

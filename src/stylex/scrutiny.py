@@ -3,7 +3,7 @@
 Attributes come from the search images, every number here from test images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from stylex.attfind import Search, find
 from stylex.augment import gaussian_blur
+from stylex.chaining import won
+from stylex.choosing import walked
 from stylex.gates import ALIKE, artefact, attribute_gates, trusted
 from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
-from stylex.model import in_batches
+from stylex.model import StylEx, in_batches
 from stylex.shapes import Images, Logits, Styles
 from stylex.stylespace import Attribute, shift
 from stylex.subjects import Drawn, Subjects
@@ -48,7 +50,7 @@ def scrutinise(
         re-encoded edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or
         an `artefact`.
     """
-    from_p, back = shares_from_p(subjects), returns(found, seed=seed)
+    from_p, back = shares_from_p(subjects), returns(found, subjects.model, seed=seed)
     results, maps = [], []
     for target in range(len(found.classes)):
         rows = (subjects.labels != target).nonzero().flatten()
@@ -224,8 +226,14 @@ def shares_from_p(subjects: Subjects) -> Float[Tensor, " s"]:
     return by_p / (by_p + by_w).clamp_min(1e-8)
 
 
-def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
+def returns(found: Search, model: StylEx, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
     """Searches over resampled images: how much of the ranking comes back?
+
+    Args:
+        found: the search.
+        model: that it is of; asked again where attributes were chosen on top of each other.
+        draws: searches.
+        seed: of the resampling.
 
     Returns:
         `attributes`: how often each one is found again; `rank_biased_overlap` of the rankings with
@@ -237,22 +245,13 @@ def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
             "rank_biased_overlap": None,
             "why_rank_biased_overlap": "no attributes",
         }
-    draw, images = torch.Generator().manual_seed(seed), len(found.effects)
-    options = {"classes": found.classes, "bounds": found.bounds, "styles": found.styles}
-    options |= {"threshold": found.threshold, "rule": found.rule, "source": found.source}
-    targets = sorted({a.target for a in found.attributes})
     counts, overlaps = dict.fromkeys(map(_key, found.attributes), 0), []
-    longest = max(len(found.towards(t)) for t in targets)
-    options |= {"count": found.made.get("count", longest)}  # searches of before do not say theirs
-    options |= {"without": found.made.get("without", ())}
-    for _ in range(draws):
-        rows = torch.randint(images, (images,), generator=draw)
-        again = find(found.effects[rows], found.logits[rows], None, targets=targets, **options)
-        for key in {_key(a) for a in again.attributes} & counts.keys():
-            counts[key] += 1
-        for target in targets:
-            first, second = ([_key(a) for a in s.towards(target)] for s in (found, again))
-            overlaps.append(rank_biased_overlap(first, second))
+    draw = torch.Generator().manual_seed(seed)
+    for lists in _resampled(found, model, draws, draw):
+        for target, again in lists.items():
+            overlaps.append(rank_biased_overlap([_key(a) for a in found.towards(target)], again))
+            for key in counts.keys() & set(again):
+                counts[key] += 1
     low, high = torch.tensor(overlaps).quantile(torch.tensor([0.025, 0.975])).tolist()
     return {
         "attributes": {key: count / draws for key, count in counts.items()},
@@ -261,6 +260,35 @@ def returns(found: Search, *, draws: int = 40, seed: int = 0) -> dict[str, Any]:
         "high": high,
         "draws": draws,
     }
+
+
+Keys = dict[int, list[tuple[int, int, int]]]  # by target, of attributes in the order of their rank
+
+
+def _resampled(found: Search, model: StylEx, draws: int, draw: torch.Generator) -> Iterator[Keys]:
+    """The lists of searches over images drawn with replacement.
+
+    A chain is not walked anew: drawn images tell which move wins at each of its steps.
+    """
+    targets = sorted({a.target for a in found.attributes})
+    count = found.made.get("count") or max(len(found.towards(t)) for t in targets)  # of before
+    without = found.made.get("without", ())
+    if found.rule == "subset":
+        chains = walked(model, found, targets, count=count, barred=without)
+        for _ in range(draws):
+            yield {
+                t: list(dict.fromkeys((t, *move) for move in won(found, t, steps, draw)))
+                for t, steps in chains.items()
+            }
+        return
+    options = {"classes": found.classes, "bounds": found.bounds, "styles": found.styles}
+    options |= {"threshold": found.threshold, "rule": found.rule, "source": found.source}
+    options |= {"count": count, "without": without, "targets": targets}
+    images = len(found.effects)
+    for _ in range(draws):
+        rows = torch.randint(images, (images,), generator=draw)
+        again = find(found.effects[rows], found.logits[rows], None, **options)
+        yield {t: [_key(a) for a in again.towards(t)] for t in targets}
 
 
 def counterparts(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.shapes import Effects, Logits
@@ -102,7 +102,7 @@ def select(
         if not means.max() > 0:  # the notebook goes on here and repeats coordinate 0
             break
         coordinate, direction = divmod(int(means.argmax()), 2)
-        chosen.append(_attribute(effects, coordinate, direction, target))
+        chosen.append(attribute_over(effects, coordinate, direction, target))
         gains = explain(gains, rises[:, coordinate, direction])
         rises[:, coordinate, direction if rule == "cumulative" else slice(None)] = 0
     return chosen
@@ -116,7 +116,9 @@ def _by_share(effects: Float[Tensor, "n j 2"], target: int, count: int) -> list[
     means = effects.double().mean(0).flatten()
     order = sorted(range(len(shares)), key=lambda i: (-shares[i].item(), -means[i].item()))
     kept = [divmod(i, 2) for i in order[:count] if shares[i] >= FEWEST]
-    return [_attribute(effects, coordinate, direction, target) for coordinate, direction in kept]
+    return [
+        attribute_over(effects, coordinate, direction, target) for coordinate, direction in kept
+    ]
 
 
 def merge_binary(
@@ -153,7 +155,19 @@ def turned(attribute: Attribute, effects: Effects, logits: Logits) -> Attribute:
     target = 1 - attribute.target
     images = considered(logits, target=target)
     effects = effects[..., target][images]
-    return _attribute(effects, attribute.coordinate, 1 - attribute.direction, target)
+    return attribute_over(effects, attribute.coordinate, 1 - attribute.direction, target)
+
+
+def lead(logits: Float[Tensor, "*n k"], labels: Int64[Tensor, " *n"] | int) -> Float[Tensor, " *n"]:
+    """By how many logits a class leads the best other one.
+
+    Args:
+        logits: of one image, or of any number along any axes.
+        labels: the class of each, or the one of all.
+    """
+    labels = torch.as_tensor(labels, device=logits.device).expand(logits.shape[:-1])[..., None]
+    own, others = logits.gather(-1, labels), logits.scatter(-1, labels, -torch.inf)
+    return own[..., 0] - others.amax(-1)
 
 
 def participation_ratio(effects: Float[Tensor, "n j 2"]) -> float:
@@ -177,7 +191,7 @@ def threshold_of(threshold: float | None, classes: int) -> float:
     return threshold
 
 
-def _attribute(
+def attribute_over(
     effects: Float[Tensor, "n j 2"], coordinate: int, direction: int, target: int
 ) -> Attribute:
     """An attribute with its mean effect and share over the images given; 0 over no image."""

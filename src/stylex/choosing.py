@@ -1,0 +1,179 @@
+"""Choosing attributes with the model at hand: on top of each other, or unseen by D."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stylex import sweep
+from stylex.attfind import Search, class_index, find_again, placed
+from stylex.chaining import Measure, Moves, Step, chains, rows_of, towards
+from stylex.ledger import Ledger
+from stylex.model import StylEx, in_batches
+from stylex.networks import Synthesis
+from stylex.selection import CHANGED, attribute_over, stable
+from stylex.shapes import Bounds, Classify, Logits, Styles
+from stylex.stylespace import Layout, shift
+
+Choice = Literal["subset", "cumulative", "single", "share"]
+NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
+
+
+def engine(
+    synthesis: Synthesis,
+    classify: Classify,
+    bounds: Bounds,
+    *,
+    strength: float = 1.0,
+    batch: int = sweep.MOST,
+    ledger: Ledger | None = None,
+) -> Measure:
+    """The exact engine of AttFind as `chain` asks it; arguments as for `sweep.measure`."""
+
+    def measure(styles: Styles, logits: Logits, moves: Moves) -> Float[Tensor, "n m k"]:
+        coordinates, which = moves[:, 0].unique(return_inverse=True)
+        wanted = torch.zeros(len(coordinates), 2, dtype=torch.bool, device=moves.device)
+        wanted[which, moves[:, 1]] = True
+        options = {"strength": strength, "batch": batch, "ledger": ledger, "base": logits}
+        effects, _ = sweep.measure(
+            synthesis,
+            classify,
+            styles,
+            bounds,
+            coordinates=coordinates,
+            wanted=wanted.expand(len(styles), -1, -1),
+            **options,
+        )
+        return effects.to(logits)[:, which, moves[:, 1]]
+
+    return measure
+
+
+def on_top(
+    found: Search,
+    layout: Layout,
+    synthesis: Synthesis,
+    classify: Classify,
+    *,
+    target: int | str | None = None,
+    count: int = 10,
+    among: Collection[int] | None = None,
+    batch: int = sweep.MOST,
+    ledger: Ledger | None = None,
+) -> Search:
+    """The same search, with the attributes of each class chosen on top of each other.
+
+    Args:
+        found: effects of all moves; a few may be foretold. Its own attributes do not matter.
+        layout: fills layer and resolution of the attributes.
+        synthesis, classify, batch, ledger: as for `sweep.measure`.
+        target: class whose attributes are wanted, by name or index; every class by default.
+        count: most attributes of each class.
+        among: the only coordinates that may be chosen; None for all.
+    """
+    how = {"strength": found.strength, "batch": batch, "ledger": ledger}
+    measure = engine(synthesis, classify, found.bounds, **how)
+    every = [k for k in range(len(found.classes)) if k != found.source]
+    targets = every if target is None else [class_index(found.classes, target)]
+    barred = set(found.made.get("without", ()))
+    barred |= set() if among is None else set(range(layout.searched)) - set(among)
+    walked = chains(measure, found, targets, count=count, barred=barred)
+    moves = {k: [towards(found, k, step, step.best) for step in walked[k]] for k in targets}
+    made: dict[str, Any] = found.made | {"count": count}
+    if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
+        left = sorted({j for its in moves.values() for j, _ in its} - set(known))
+        some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
+        given, base = (synthesis, classify, found.styles, found.bounds), found.logits
+        exact, _ = sweep.measure(*given, coordinates=some, base=base.to(found.styles), **how)
+        found.effects[:, left] = exact.to(found.effects)
+        made["measured"] = sorted({*known, *left})
+    if (said := made.get("certificate")) is not None:
+        says = (
+            f"{said['says']} The list was then chosen on top of each other, measured exactly, from "
+            f"the {2 * count} moves for each class that alone take its images furthest, in part by "
+            "prediction."
+        )
+        made["certificate"] = said | {"says": says}
+    attributes = []
+    for k, its in moves.items():
+        effects = found.effects[rows_of(found, k)][..., k]
+        attributes += [placed(attribute_over(effects, j, d, k), layout) for j, d in its]
+    return replace(found, attributes=tuple(attributes), rule="subset", made=made)
+
+
+def walked(
+    model: StylEx, found: Search, targets: Collection[int], **options: Any
+) -> dict[int, list[Step]]:
+    """The chains of a search that was made so, walked again; `options` as for `chain`."""
+    given = (model.generator.synthesis, model.classifier, found.bounds)
+    how = {"strength": found.strength, "batch": model.at_once}
+    return chains(engine(*given, **how), found, targets, **options)
+
+
+def again(
+    model: StylEx, found: Search, *, rule: Choice = "subset", count: int = 10, **options: Any
+) -> Search:
+    """Choose from effects that were measured: other classes, thresholds, rules, at once or soon.
+
+    Args:
+        model: the StylEx that was searched.
+        found: a search of any options.
+        rule: "subset" asks the model again, a tenth of a search; the others ask nobody.
+        count: attributes for each class.
+        options: `target`, `source`, `threshold`, `without` as for `attfind.find_again`.
+    """
+    under = "cumulative" if rule == "subset" else rule
+    found = find_again(found, model.layout, rule=under, count=count, **options)
+    if rule != "subset":
+        return found
+    nets, among = (model.generator.synthesis, model.classifier), found.made.get("measured")
+    given = {"target": options.get("target"), "count": count, "among": among}
+    return on_top(found, model.layout, *nets, batch=model.at_once, **given)
+
+
+@torch.no_grad()
+def noticed(model: StylEx, found: Search, coordinate: int, *, target: int) -> bool:
+    """Whether the discriminator notices moves of a coordinate (method.md 4.3, notebook).
+
+    In both directions, on up to 10 images that the move changes by more than 0.2 logits towards the
+    target, at strength 2: D's score under the edited image's own p changes by more than 0.2 on any.
+    Each is scored alone, for D compares the images that it is given together.
+    """
+
+    def score(styles: Styles) -> Tensor:
+        images = model.synthesize(styles.to(model.mean_p.device))
+        return model.discriminator(images, model.probabilities(images))
+
+    for direction in (0, 1):
+        changed = found.effects[:, coordinate, direction, target] > CHANGED
+        styles = found.styles[changed & stable(found.effects)][:NOTICED_ON]
+        if not len(styles):
+            continue
+        moved = shift(styles, coordinate, direction, found.bounds, 2.0)
+        before, after = (in_batches(score, rows, batch=1) for rows in (styles, moved))
+        if (after - before).abs().max() > NOTICED:
+            return True
+    return False
+
+
+def unnoticed(model: StylEx, found: Search, **options: Any) -> Search:
+    """Select again until no attribute is a move that the discriminator notices.
+
+    Args:
+        model: a trained StylEx.
+        found: a search; its effects are used again.
+        options: `target`, `source`, `count`, `threshold`, `rule` that it was made with.
+    """
+    asked: set[tuple[int, int]] = set()
+    without: set[int] = set(found.made.get("without", ()))
+    while new := {(a.coordinate, a.target) for a in found.attributes} - asked:
+        asked |= new
+        loud = {j for j, target in new if noticed(model, found, j, target=target)}
+        if not loud:
+            break
+        without |= loud
+        found = again(model, found, without=without, **options)
+    return found

@@ -1,0 +1,233 @@
+"""Attributes on top of each other, on scores whose sums are known by hand."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stylex import attfind, chaining
+from stylex.attfind import Search
+from stylex.chaining import (
+    Side,
+    candidates,
+    chain,
+    chains,
+    furthest,
+    most_moves,
+    sides,
+    towards,
+    won,
+)
+from stylex.stylespace import bounds, shift
+
+LOW = torch.tensor([[-1.0] * 4, [1.0] * 4, [0.0] * 4, [-0.5] * 4])  # the ends, and two between
+
+
+def found_of(score, styles, *, classes=("no", "yes"), **options) -> Search:
+    """AttFind by its definition."""
+    ends = bounds(styles)
+    measured = attfind.one_by_one(score, styles, ends, coordinates=styles.shape[1])
+    given = {"classes": classes, "bounds": ends, "styles": styles}
+    return attfind.find(*measured, None, **given, **options)
+
+
+def asking(score, ends):
+    """A score as the chain asks it."""
+
+    def measure(styles, logits, moves):
+        moved = [score(shift(styles, *move, ends)) - logits for move in moves.tolist()]
+        return torch.stack(moved, 1)
+
+    return measure
+
+
+def leading(lead):
+    """Two logits that lie a lead apart."""
+    return lambda styles: torch.stack([-lead(styles) / 2, lead(styles) / 2], 1)
+
+
+def linear(styles):
+    """The first coordinate counts most, the last not at all."""
+    return styles @ torch.tensor([1.0, -0.5, 0.25, 0.0]) - 0.1
+
+
+def undoing(styles):
+    """The first two are as good as each other and undo each other; the third adds to both."""
+    a, b = styles[:, 0], styles[:, 1]
+    return 0.8 * a + 0.75 * b - 1.6 * (a + 1) * (b + 1) / 4 + 0.3 * styles[:, 2] - 0.3
+
+
+def made(found, steps, target=1):
+    """The moves of a chain, towards a class."""
+    return [towards(found, target, step, step.best) for step in steps]
+
+
+def test_effects_that_add_give_the_order_of_their_sizes():
+    """Coordinate 1 goes to its low end, coordinate 3 does nothing; leads add up."""
+    score = leading(linear)
+    found = found_of(score, LOW, source=0)  # towards yes, over images of no
+    (side,) = sides(found, 1)
+    assert side.rows.tolist() == [0, 2, 3]
+    steps = chain(asking(score, found.bounds), found, [side], count=10)
+    assert made(found, steps) == [(0, 1), (2, 1), (1, 0)]
+    base = linear(LOW[[0, 2, 3]])
+    assert torch.equal(steps[0].before[0], base)
+    torch.testing.assert_close(steps[1].before[0], torch.tensor([1.15, 0.9, 1.025]))
+    assert [len(step.moves) for step in steps] == [3, 2, 1]
+
+
+def test_what_undoes_the_others_is_not_chosen():
+    """Alone the second raises yes as the first does; on top of it, it takes away."""
+    score = leading(undoing)
+    found = found_of(score, LOW, source=0)
+    alone = [a.coordinate for a in found.towards(1)]
+    assert alone[:2] == [0, 1]
+    steps = chain(asking(score, found.bounds), found, sides(found, 1), count=10)
+    assert [j for j, _ in made(found, steps)] == [0, 2]
+    both = shift(shift(found.styles[:1], 0, 1, found.bounds), 2, 1, found.bounds)
+    assert undoing(shift(both, 1, 1, found.bounds)) < undoing(both)
+
+
+def test_two_classes_share_one_list():
+    """Images of yes go the opposite way, and the list of yes is the one of no turned round."""
+    score = leading(linear)
+    found = found_of(score, LOW)
+    both = sides(found, 0)
+    assert [(side.target, side.turned, side.rows.tolist()) for side in both] == [
+        (0, False, [1]),
+        (1, True, [0, 2, 3]),
+    ]
+    walked = chains(asking(score, found.bounds), found, [0, 1], count=10)
+    assert walked[0] is walked[1]
+    assert made(found, walked[0], 0) == [(0, 0), (2, 0), (1, 1)]
+    assert made(found, walked[1], 1) == [(0, 1), (2, 1), (1, 0)]
+    # image 1 leads for yes by 0.65 and loses 2, the others gain 2, 1 and 1.5, all up to 1.0
+    before, after = walked[0][0].before, walked[0][0].after
+    best = walked[0][0].best
+    torch.testing.assert_close(before[0], torch.tensor([-0.65]))
+    torch.testing.assert_close(after[0][:, best], torch.tensor([1.35]))
+    torch.testing.assert_close(after[1][:, best], torch.tensor([1.15, 0.9, 1.025]))
+
+
+def test_a_class_that_every_image_is_decided_as():
+    """One side only; and where there is none, no chain."""
+    score = leading(lambda styles: linear(styles) + 10)
+    found = found_of(score, LOW)
+    assert [side.target for side in sides(found, 0)] == [0]
+    nothing = found_of(leading(lambda styles: linear(styles) + 10), LOW, source=0)
+    assert sides(nothing, 1) == []
+    assert chain(asking(score, found.bounds), nothing, [], count=3) == []
+
+
+def test_an_image_that_is_decided_waits_for_the_others():
+    """The second move is worth more in all, the first to those that are not decided."""
+    before = torch.tensor([2.0, -1.0])
+    after = torch.tensor([[2.0, 9.0], [0.5, -0.5]])
+    assert furthest([before], [after], 1.0) == 0
+    assert furthest([before], [after], 20.0) == 1
+    undone = torch.tensor([[0.0, 2.0], [0.0, -0.9]])  # what undoes the first image loses 1
+    assert furthest([before], [undone], 1.0) == 1
+
+
+def test_leads_count_in_full_where_all_are_decided():
+    """Beyond the threshold, for what else raises the class; None where nothing does."""
+    before = torch.tensor([2.0, 3.0])
+    assert furthest([before], [torch.tensor([[2.5, 4.0], [3.0, 3.5]])], 1.0) == 1
+    assert furthest([before], [torch.tensor([[1.0, 2.0], [3.0, 3.0]])], 1.0) is None
+    assert furthest([before], [torch.empty(2, 0)], 1.0) is None
+
+
+def test_sides_count_alike_however_many_images_they_have():
+    """Three images lose 0.2 each and one gains 0.5."""
+    few, many = torch.tensor([0.0]), torch.zeros(3)
+    moves = torch.tensor([[0.5]]), torch.full((3, 1), -0.2)
+    assert furthest([few, many], moves, 1.0) == 0
+
+
+def test_candidates_are_twice_as_many_and_raise_the_class():
+    """The last coordinate moves nothing; one that is barred is out of the question."""
+    found = found_of(leading(linear), LOW, source=0)
+    here = sides(found, 1)
+    assert candidates(found, here, count=1).tolist() == [[0, 1], [2, 1]]
+    assert candidates(found, here, count=9).tolist() == [[0, 1], [2, 1], [1, 0]]
+    assert candidates(found, here, count=9, barred={0, 2}).tolist() == [[1, 0]]
+
+
+def test_many_images_are_thinned_out():
+    """Steps are measured on 64 of each class at most, spread over all."""
+    styles = torch.linspace(-1, 1, 400)[:, None].expand(-1, 4).clone()
+    found = found_of(leading(linear), styles)
+    assert [len(side.rows) for side in sides(found, 0)] == [64, 64]
+    assert sides(found, 0)[1].rows.tolist()[:3] == [0, 3, 7]
+
+
+def test_drawn_images_tell_how_sure_a_step_is():
+    """Of two moves that each decide half of the images either wins; a clear one always does."""
+    before = (torch.zeros(20),)
+    after = (torch.stack([torch.arange(20.0) < 10, torch.arange(20.0) >= 10], 1).float(),)
+    close = chaining.Step(torch.tensor([[0, 1], [1, 1]]), before, after, 0)
+    clear = chaining.Step(
+        torch.tensor([[2, 1], [3, 1]]), before, (after[0] * 0 + torch.tensor([0.5, 0.1]),), 0
+    )
+    found = found_of(leading(linear), LOW, source=0)
+    lists = [won(found, 1, [close, clear], torch.Generator().manual_seed(i)) for i in range(40)]
+    firsts = [first for first, _ in lists]
+    assert 8 < firsts.count((0, 1)) < 32
+    assert {second for _, second in lists} == {(2, 1)}
+    assert won(found, 1, [], torch.Generator()) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 4), sourced=st.booleans())
+def test_no_step_takes_the_images_back(seed, classes, sourced):
+    """Whatever the score: leads counted up to the threshold never fall, nor, then, in full."""
+    draw = torch.Generator().manual_seed(seed)
+    styles = torch.randn(12, 5, generator=draw)
+    first, second = (torch.randn(5, n, generator=draw) for n in (6, classes))
+
+    def score(rows):
+        return (rows @ first[:, : first.shape[1]]).tanh() @ torch.randn(
+            6, classes, generator=torch.Generator().manual_seed(seed)
+        ) + rows @ second
+
+    names = tuple("abcd"[:classes])
+    found = found_of(score, styles, classes=names, source=0 if sourced else None)
+    target = 1 if sourced else 0
+    here = sides(found, target)
+    steps = chain(asking(score, found.bounds), found, here, count=5)
+    assert len({int(step.moves[step.best, 0]) for step in steps}) == len(steps)
+    for step in steps:
+        pairs = list(zip(step.before, step.after, strict=True))
+        gains = {
+            most: sum((a.clamp(max=most) - b.clamp(max=most)[:, None]).mean(0) for b, a in pairs)
+            for most in (found.threshold, torch.inf)
+        }
+        most = found.threshold if gains[found.threshold].max() > 0 else torch.inf
+        assert gains[most][step.best] == gains[most].max() > 0
+    for before, after in pairwise(steps):
+        for was, now in zip(before.after, after.before, strict=True):
+            torch.testing.assert_close(was[:, before.best], now)
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "expected"),
+    [
+        (10, 2, (20, 10 * (4 + 3))),
+        (200, 2, (256, 128 * 7)),
+        (200, 3, (384, 192 * 7)),
+        (5, 1, (10, 35)),
+    ],
+)
+def test_what_it_may_cost(images, classes, expected):
+    """Two attributes among four moves: four and three are measured on each image."""
+    assert most_moves(images, classes, 2) == expected
+
+
+def test_a_side_turned_goes_the_other_way():
+    """Coordinates stay, directions are exchanged."""
+    moves = torch.tensor([[3, 0], [1, 1]])
+    rows = torch.tensor([0])
+    assert Side(1, rows, True).way(moves).tolist() == [[3, 1], [1, 0]]
+    assert Side(1, rows).way(moves).tolist() == moves.tolist()

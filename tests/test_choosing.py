@@ -1,0 +1,169 @@
+"""Choosing with the model at hand: real but tiny networks, and a discriminator in closed form."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from small import SIDE, Quarters, searched, tiny, weighing
+
+from stylex import choosing, screening
+from stylex.attfind import Search
+from stylex.explaining import search
+from stylex.scrutiny import returns
+from stylex.selection import considered, lead
+from stylex.stylespace import shift, shift_all
+
+# "yes" gains 1.0, 0.5 and 0.25 per gray of the first three quarters
+UP = [[0.0, 1.0], [0.0, 0.5], [0.0, 0.25], [0.0, 0.0]]
+GRAYS = [[-0.5] * 4, [0.5] * 4, [-0.5, 0.5, -0.5, 0.5]]
+
+
+@pytest.fixture(scope="module")
+def photos() -> torch.Tensor:
+    """Six images of noise, in levels."""
+    noise = torch.rand(6, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return (noise + torch.linspace(-0.8, 0.8, 6)[:, None, None, None]).clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def model(photos):
+    """Untrained networks under a linear classifier that decides half of the photos each way."""
+    weights = torch.tensor(UP) * 4
+    weights[:, 0] -= torch.tensor([0.3, -0.6, 0.2, 0.9]) * 4
+    even = tiny(weighing(weights.tolist(), [0.0, 0.0]))
+    leads = lead(even.score(even.styles(photos)), 0).sort().values
+    return tiny(weighing(weights.tolist(), [-float(leads[2:4].mean()), 0.0]))
+
+
+@pytest.fixture(scope="module")
+def found(model, photos) -> Search:
+    """Searched exactly, three attributes of each class."""
+    return search(model, photos, count=3)
+
+
+def test_the_engine_measures_what_it_is_asked(model, found):
+    """In the order of the moves, each in its own direction, on top of what was moved before."""
+    styles = shift(found.styles, 5, 1, found.bounds)
+    base = model.score(styles)
+    moves = torch.tensor([[9, 0], [2, 1], [9, 1], [40, 0]])
+    nets = (model.generator.synthesis, model.classifier)
+    measured = choosing.engine(*nets, found.bounds)(styles, base, moves)
+    plain = [model.score(shift(styles, *move, found.bounds)) - base for move in moves.tolist()]
+    torch.testing.assert_close(measured, torch.stack(plain, 1), atol=1e-4, rtol=0)
+
+
+def test_attributes_add_to_each_other(model, found):
+    """Each one of the list raises the mean lead that the ones before it have reached."""
+    assert found.rule == "subset"
+    rows = considered(found.logits, target=1)
+    others = considered(found.logits, target=0)
+    pairs = ((1, rows), (0, others))
+
+    def reached(count):
+        logits = [
+            (k, model.score(shift_all(found.styles[r], found.towards(k)[:count], found.bounds)))
+            for k, r in pairs
+            if r.any()
+        ]
+        leads = [(its[:, k] - its[:, 1 - k]) for k, its in logits]
+        return [sum(float(x.clamp(max=most).mean()) for x in leads) for most in (1.0, 1e9)]
+
+    levels = [reached(count) for count in range(len(found.towards(1)) + 1)]
+    assert len(levels) > 1
+    for (capped, full), (next_capped, next_full) in pairwise(levels):
+        assert next_capped > capped or next_full > full
+
+
+def test_two_classes_share_their_list(found):
+    """Place by place one coordinate, in opposite directions, each with its own effect."""
+    first, second = found.towards(0), found.towards(1)
+    assert [(a.coordinate, 1 - a.direction) for a in first] == [
+        (a.coordinate, a.direction) for a in second
+    ]
+    rows = considered(found.logits, target=1)
+    top = second[0]
+    mean = found.effects[rows, top.coordinate, top.direction, 1].mean()
+    assert top.effect == pytest.approx(float(mean), abs=1e-6)
+
+
+def test_chosen_again_is_what_was_chosen(model, found):
+    """From the effects of the search; the notebook's rule and its own list are a word away."""
+    again = choosing.again(model, found, count=3)
+    assert again.attributes == found.attributes
+    alone = choosing.again(model, found, count=3, rule="cumulative")
+    assert alone.rule == "cumulative"
+    assert choosing.again(model, alone, count=3).attributes == found.attributes
+    one = choosing.again(model, found, count=3, target="yes")
+    assert one.attributes == found.towards(1)
+    barred = {found.towards(1)[0].coordinate}
+    rest = choosing.again(model, found, count=3, without=barred)
+    assert barred.isdisjoint(a.coordinate for a in rest.attributes)
+
+
+def test_a_fast_search_reports_nothing_foretold(model, photos, monkeypatch):
+    """What the chain takes beyond what was raced is measured on all images, and it is said."""
+    monkeypatch.setattr(screening, "AHEAD", 2)
+    monkeypatch.setattr(screening, "AUDITED", 0)
+    monkeypatch.setattr(screening, "SPARE", 0)
+    fast, exact = search(model, photos, count=4, mode="fast"), search(model, photos, count=4)
+    assert "on top of each other" in fast.made["certificate"]["says"]
+    for a in fast.attributes:
+        assert a.coordinate in fast.made["measured"]
+        torch.testing.assert_close(
+            fast.effects[:, a.coordinate], exact.effects[:, a.coordinate], atol=1e-4, rtol=0
+        )
+
+
+def test_how_sure_the_list_is(model, found):
+    """Of 40 draws of images: a share for each attribute, and how alike the lists are."""
+    back = returns(found, model)
+    keys = {(a.target, a.coordinate, a.direction) for a in found.attributes}
+    assert set(back["attributes"]) == keys
+    assert all(0 < share <= 1 for share in back["attributes"].values())
+    assert 0 < back["low"] <= back["rank_biased_overlap"] <= back["high"] <= 1
+    assert returns(found, model) == back
+
+
+class Seeing(torch.nn.Module):
+    """A discriminator that looks at the first quarter only."""
+
+    def __init__(self, loud: float):
+        super().__init__()
+        self.loud = loud
+
+    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """Its gray, times p of the second class of the same image."""
+        return self.loud * images[:, 0, 0, 0] * (p[:, 1] > 0)
+
+
+@pytest.mark.parametrize(("loud", "kept"), [(1.0, {1, 2}), (0.1, {0, 1, 2})])
+def test_moves_that_the_discriminator_notices_are_left_out(loud, kept):
+    """At strength 2 the first quarter changes by 1.5: 1.5 is noticed, 0.15 is not."""
+    model = Quarters(weighing(UP, [0.0, 0.0]))
+    model.discriminator = Seeing(loud)
+    found = searched(model, GRAYS, threshold=10.0)
+    assert {a.coordinate for a in found.attributes} == {0, 1, 2}
+    assert choosing.noticed(model, found, 0, target=1) == (loud == 1.0)
+    assert not choosing.noticed(model, found, 1, target=1)
+    assert not choosing.noticed(model, found, 3, target=1)  # it changes no logit, so no image
+    left = choosing.unnoticed(model, found, threshold=10.0, rule="cumulative")
+    assert {a.coordinate for a in left.attributes} == kept
+    assert torch.equal(left.effects, found.effects)
+    assert left.made.get("without", []) == ([0] if loud == 1.0 else [])
+
+
+class Comparing(torch.nn.Module):
+    """A discriminator that sees only how images differ from those beside them."""
+
+    def forward(self, images: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """Product of the upper quarters less its mean over the batch."""
+        seen = images[:, 0, 0, 0] * images[:, 0, 0, -1]
+        return seen - seen.mean()
+
+
+def test_the_discriminators_verdict_does_not_hang_on_company():
+    """Each image is scored alone."""
+    model = Quarters(weighing(UP, [0.0, 0.0]))
+    model.discriminator = Comparing()
+    found = searched(model, GRAYS, threshold=10.0)
+    assert not choosing.noticed(model, found, 0, target=1)
