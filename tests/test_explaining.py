@@ -1,5 +1,7 @@
 """Searching, explaining one image, and sufficiency, on models whose answers are known by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small import SIDE, Quarters, begun, flat, searched, tiny, weighing
@@ -56,6 +58,9 @@ def test_explain_by_hand():
     assert answer.l1 == pytest.approx(0.0, abs=1e-6)
     assert answer.perceptual is None
     assert answer.warnings == ()
+    half = replace(found, strength=0.5)  # a search that went half way is answered half way
+    answer = explain(model, flat([-0.5, -0.5, -0.5, 0.1]), half, target="yes", count=3)
+    assert [s.effect for s in answer.independent] == pytest.approx([0.5, 0.25, 0.125])
 
 
 @pytest.mark.parametrize(("margin", "at"), [(-9.0, 0), (0.0, 1), (0.5, 2), (0.8, 3), (9.0, None)])

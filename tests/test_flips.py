@@ -43,6 +43,18 @@ def test_distance_moved_is_that_of_the_edited_quarter():
     assert pair["perceptual"][0] == pytest.approx(((1 - grays) / 4).mean().item(), abs=1e-5)
 
 
+def test_edits_go_as_far_as_the_search_went():
+    """At strength 0.5 the first quarter goes half way: images darker than the mean do not flip."""
+    seen, _ = scene()
+    found = searched(seen.model, ROWS, strength=0.5)
+    pair = flips.sufficiency(seen, found, found.bounds)["no->yes"]
+    grays = seen.styles[seen.labels == 0, 0]
+    half = (grays + 0.5 * (1 - grays) > 0).float().mean().item()
+    assert 0 < half == pytest.approx(pair["flipped"][0])
+    smallest = flips.smallest_sets(seen, found)["no->yes"]
+    assert smallest["flipped"] == pytest.approx(half, abs=0.1)
+
+
 def test_a_panel_that_looks_elsewhere_confirms_nothing():
     """Its class never changes with the first quarter, and countable images start on the origin."""
     seen, found = scene([seeing(1)])

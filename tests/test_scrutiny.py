@@ -10,11 +10,11 @@ from stylex.stylespace import Layout
 from stylex.subjects import Subjects
 
 
-def evidence(classifier=None, judges=(), rows=ROWS, **options) -> dict:
+def evidence(classifier=None, judges=(), rows=ROWS, strength=1.0, **options) -> dict:
     """All that is said about the first attribute towards yes."""
     model = Plain(classifier or seeing(0), **options)
     subjects = Subjects(model, quarters(80), judges=judges)
-    found = searched(model, rows)
+    found = searched(model, rows, strength=strength)
     results = scrutiny.scrutinise(subjects, found)
     return next(r for r in results if (r["target"], r["rank"]) == (1, 1))
 
@@ -28,6 +28,8 @@ def test_effect_is_the_mean_change_on_test_images():
     assert result["images"] == len(expected)
     assert result["effect"] == pytest.approx(expected.mean().item(), abs=1e-4)
     assert result["low"] < result["effect"] < result["high"]
+    half = evidence(strength=0.5)  # of a search that went half way
+    assert half["effect"] == pytest.approx(expected.mean().item() / 2, abs=1e-4)
     assert result["effects"] == pytest.approx([-result["effect"], result["effect"]], abs=1e-4)
     assert result["flipped"] == 1.0
 

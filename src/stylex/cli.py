@@ -195,7 +195,7 @@ def explain(
     run: str,
     target: str,
     count: int = 5,
-    strength: float = 1.0,
+    strength: float | None = None,
     json: bool = False,
     classifier: str | None = None,
 ) -> None:
@@ -206,7 +206,7 @@ def explain(
         run: directory of a run that was searched.
         target: class to move to.
         count: most attributes to show alone; twice as many are combined.
-        strength: 1 moves a coordinate to its bound.
+        strength: 1 moves a coordinate to its bound; by default that of the search.
         json: print the answer as data instead of words.
         classifier: needed only where the run could not keep it: file.py:function.
     """

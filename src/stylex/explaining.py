@@ -188,7 +188,7 @@ def explain(
     *,
     target: str | int,
     count: int = 5,
-    strength: float = 1.0,
+    strength: float | None = None,
     distance: Distance | None = None,
     usual_l1: float | None = None,
 ) -> Explanation:
@@ -200,7 +200,7 @@ def explain(
         found: attributes and bounds.
         target: class to move to, by name or index.
         count: most attributes to show alone, and twice as many to combine.
-        strength: 1 moves a coordinate to its bound.
+        strength: 1 moves a coordinate to its bound; by default that of the search.
         distance: perceptual distance to report, if any.
         usual_l1: the model's L1 on test images, to call this reconstruction poor.
 
@@ -215,6 +215,7 @@ def explain(
             f"the search holds no attributes towards {model.classes[index]}; repeat "
             "`stylex search`, for every class and on more images"
         )
+    strength = found.strength if strength is None else strength
     image = image.to(model.mean_p.device)
     styles = model.styles(image)
     redrawn = model.synthesize(styles)
@@ -263,7 +264,7 @@ def sufficiency(
     some = partial(in_batches, batch=model.at_once)
     styles = some(model.styles, images.to(model.mean_p.device))
     labels = some(model.score, styles).argmax(1)
-    table = {}
+    table, ends = {}, {"bounds": found.bounds, "strength": found.strength}
     for target, name in enumerate(model.classes):
         chosen = found.towards(target)[:count]
         chance = metrics.random_attributes(
@@ -274,9 +275,7 @@ def sufficiency(
             if not len(rows):
                 continue
             flips, floor = (
-                some(partial(joint, model.score, bounds=found.bounds, attributes=a), rows)
-                .argmax(1)
-                .eq(target)
+                some(partial(joint, model.score, attributes=a, **ends), rows).argmax(1).eq(target)
                 for a in (chosen, chance)
             )
             low, high = metrics.interval(int(flips.sum()), len(rows))

@@ -81,12 +81,13 @@ def sufficiency(
         of as many random coordinates moved the same style distance `random`, `random_confirmed`
         and `random_perceptual`. Where no attribute was found `flipped` is None, and says why.
     """
-    table, draw = {}, torch.Generator().manual_seed(seed) if floors else None
+    draw = torch.Generator().manual_seed(seed) if floors else None
+    table, at = {}, {"bounds": bounds, "strength": found.strength, "draw": draw}
     for name, every, target in pairs(subjects):
         rows = every[spread(len(every), most or len(every)).to(every.device)]
         chosen = top(found, target, count)
         columns = [
-            {"counts": m} | _column(subjects, rows, target, chosen[:m], bounds=bounds, draw=draw)
+            {"counts": m} | _column(subjects, rows, target, chosen[:m], **at)
             for m in range(1, len(chosen) + 1)
         ]
         lists = {key: [column[key] for column in columns] for key in (columns or [{}])[0]}
@@ -105,11 +106,12 @@ def _column(
     chosen: Sequence[Attribute],
     *,
     bounds: Bounds,
+    strength: float,
     draw: torch.Generator | None,
 ) -> dict[str, Any]:
     """Some attributes together, beside as many random coordinates where there is a `draw`."""
     here, some = subjects.styles[rows], spread(len(rows), LOOKED_AT).to(rows.device)
-    before, there = subjects.redrawn.images[rows[some]], shift_all(here, chosen, bounds)
+    before, there = subjects.redrawn.images[rows[some]], shift_all(here, chosen, bounds, strength)
     edited = subjects.draw(there)
     flipped = int((edited.labels == target).sum())
     low, high = interval(flipped, len(rows))
@@ -233,7 +235,8 @@ def _size(
     target: int,
 ) -> int:
     """Attributes in the greedy subset of one image; 0 where it does not flip."""
-    steps = subset(model.score, styles, found.bounds, chosen, target=target, count=len(chosen))
+    options = {"target": target, "count": len(chosen), "strength": found.strength}
+    steps = subset(model.score, styles, found.bounds, chosen, **options)
     return len(steps) if steps and steps[-1].flipped else 0
 
 

@@ -20,7 +20,7 @@ from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
 from stylex.model import StylEx, in_batches
 from stylex.shapes import Images, Logits, Styles
-from stylex.stylespace import Attribute, shift
+from stylex.stylespace import Attribute, shift_all
 from stylex.subjects import Drawn, Subjects
 
 NOISE = 0.05  # standard deviation, range [-1, 1]
@@ -59,9 +59,7 @@ def scrutinise(
             continue
         chosen, before = found.towards(target)[:count], _unedited(subjects, rows, seed=seed)
         for rank, attribute in enumerate(chosen, start=1):
-            moved = shift(
-                subjects.styles[rows], attribute.coordinate, attribute.direction, found.bounds
-            )
+            moved = _moved(subjects.styles[rows], found, attribute)
             edited = subjects.draw(moved)
             maps.append((edited.images - before.images).abs().mean((0, 1)))
             results.append(
@@ -327,12 +325,7 @@ def _mean_changes(
     rows = (subjects.labels != target).nonzero().flatten()
     before, styles = subjects.redrawn.images[rows], subjects.styles[rows]
     changes = [
-        (
-            in_batches(
-                subjects.model.synthesize, shift(styles, a.coordinate, a.direction, found.bounds)
-            )
-            - before
-        ).mean(0)
+        (in_batches(subjects.model.synthesize, _moved(styles, found, a)) - before).mean(0)
         for a in found.towards(target)[:count]
     ]
     flat = torch.stack(changes).flatten(1) if changes else before.new_zeros(0, before[0].numel())
@@ -347,6 +340,11 @@ def _paired(cosines: Float[Tensor, "m o"]) -> list[float]:
         best[row] = left[row, column]
         left[row], left[:, column] = -torch.inf, -torch.inf
     return best.tolist()
+
+
+def _moved(styles: Styles, found: Search, attribute: Attribute) -> Styles:
+    """Styles under an attribute, as strongly as it was searched."""
+    return shift_all(styles, [attribute], found.bounds, found.strength)
 
 
 def _key(attribute: Attribute) -> tuple[int, int, int]:
