@@ -550,7 +550,7 @@ def test_a_search_of_a_shorter_training_is_refused(tmp_path):
     found.save(tmp_path)
     assert Search.load(tmp_path).made["images_seen"] == 200
     write_json(Run(tmp_path).about, {"images_seen": 300})
-    with pytest.raises(ValueError, match="from 200 to 300 images since; repeat `stylex search"):
+    with pytest.raises(ValueError, match="from 200 to 300 images after its search; repeat"):
         Search.load(tmp_path)
 
 

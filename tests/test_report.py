@@ -337,6 +337,16 @@ def test_a_class_that_comes_from_p_alone_is_said_first(tmp_path, mean_w, mean_p,
     assert (0 < at < text.find("Begun")) == doubt
 
 
+def test_a_search_that_its_training_has_outgrown_is_said_first(tmp_path):
+    """The page shows what was found before, and says that it is of before."""
+    run = make_run(tmp_path)
+    seen = json.loads(run.about.read_text())["images_seen"]
+    for then, says in ((seen, False), (seen - 40, True)):
+        write_json(run.search, {"made": {"images_seen": then}, "attributes": []})
+        text = Seen(write_report(run.path).read_text("utf-8")).text
+        assert (f"from {seen - 40:,} to {seen:,} images after its search" in text) == says
+
+
 def make_evaluation(run: Run, **other) -> None:
     """What `evaluate` adds to the metrics: two of the four attributes were tried."""
     tried = [honest(0, 1, 77, 0), smudge(1, 1, 77)]

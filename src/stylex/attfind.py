@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from stylex.runs import Run, read_json, read_tensors, replacing, write_json
+from stylex.runs import Run, age, outgrown, read_json, read_tensors, replacing, write_json
 from stylex.selection import Rule, merge_binary, select, stable, threshold_of, turned
 from stylex.shapes import Bounds, Effects, Logits, Score, Styles
 from stylex.stylespace import Attribute, Layout, shift
@@ -135,7 +135,7 @@ class Search:
         with replacing(names.search_tensors) as partial:
             save_file(tensors, partial)
         about = {
-            "made": self.made | {name: getattr(self, name) for name in HOW} | _age(names),
+            "made": self.made | {name: getattr(self, name) for name in HOW} | age(names),
             "classes": self.classes,
             "logit_std": self.logit_std,
             "attributes": [asdict(attribute) for attribute in self.attributes],
@@ -166,17 +166,9 @@ class Search:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{names.search} lacks a part ({error}); {again}") from None
-        then = found.made.get("images_seen")
-        now = _age(names).get("images_seen", then)
-        if then is not None and then != now:
-            raise ValueError(f"{run} was trained from {then:,} to {now:,} images since; {again}")
+        if says := outgrown(names):
+            raise ValueError(says)
         return found
-
-
-def _age(run: Run) -> dict[str, int]:
-    """How many images the networks of a run have seen; nothing of a directory that is none."""
-    about = read_json(run.about) if run.about.is_file() else {}
-    return {name: value for name, value in about.items() if name == "images_seen"}
 
 
 def find(

@@ -30,7 +30,7 @@ from stylex.page import (
     tag,
     when,
 )
-from stylex.runs import Run, now, read_json, read_lines, replacing
+from stylex.runs import Run, now, outgrown, read_json, read_lines, replacing
 
 EXPLANATIONS, NAMES = 24, 50  # shown of many; the page says how many more
 
@@ -73,7 +73,7 @@ def page_of(run: Run, live: Json | None = None) -> str:
         "What decides between " + few(classes, CLASSES, " and "),
         live is not None,
         data=data(live or {"run": described(run, metrics), "csv": as_csv(notes) if notes else ""}),
-        cautions=join(caution(says) for says in doubts(metrics, log)),
+        cautions=join(map(caution, filter(None, [outgrown(run), *doubts(metrics, log)]))),
         about=_about(about),
         training=training(run, log, pictures),  # first: the contact sheet must find room
         attributes=attributes(run, metrics, classes, pictures),

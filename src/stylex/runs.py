@@ -283,3 +283,22 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def age(run: Run) -> dict[str, int]:
+    """How many images the networks of a run have seen; nothing of a directory that is none."""
+    about = read_json(run.about) if run.about.is_file() else {}
+    return {name: value for name, value in about.items() if name == "images_seen"}
+
+
+def outgrown(run: Run) -> str:
+    """What is to be said where a run was trained further after its search; nothing where not."""
+    made = read_json(run.search).get("made", {}) if run.search.is_file() else {}
+    then = made.get("images_seen")
+    now = age(run).get("images_seen", then)
+    if then is None or then == now:
+        return ""
+    return (
+        f"{run.path} was trained from {then:,} to {now:,} images after its search; repeat "
+        f"`stylex search --run {run.path}`"
+    )
