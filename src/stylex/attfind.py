@@ -98,7 +98,7 @@ class Search:
     Args:
         classes: names, in the order of the logits.
         bounds, effects, logits, styles: of all search images, the unstable ones too.
-        attributes: target by target, strongest first; two classes share one ranking.
+        attributes: target by target, in the order of their rank; two classes share one ranking.
         strength: at which the effects were measured.
         threshold, rule, source: of the selection, see `select` and `choosing`.
         made: date, machine, seconds, images, left_out and the like.
@@ -122,7 +122,7 @@ class Search:
         return tuple(self.logits.std(0, correction=0).tolist())
 
     def towards(self, target: int | str) -> tuple[Attribute, ...]:
-        """Attributes that raise one class, strongest first; ValueError where there is none such."""
+        """Attributes that raise one class, by rank; ValueError where there is no such class."""
         index = class_index(self.classes, target)
         return tuple(attribute for attribute in self.attributes if attribute.target == index)
 

@@ -169,7 +169,9 @@ def _why_none(found: Search, target: int) -> str:
 
 def as_table(found: Search) -> Table:
     """What a search found, for a terminal."""
-    table = Table("towards", "rank", "coordinate", "direction", "at", "effect", "images changed")
+    table = Table(
+        "towards", "rank", "coordinate", "direction", "at", "effect alone", "images changed"
+    )
     for target, name in enumerate(found.classes):
         for rank, a in enumerate(found.towards(target), start=1):
             way = "high" if a.direction else "low"
