@@ -149,18 +149,22 @@ def pooled(name: str, path: Path, why: str) -> dict[str, Any]:
 
 
 def copy_pictures(name: str, files: Run) -> None:
-    """The last contact sheet, the first two attributes of each class, and the explanations."""
+    """The last contact sheet, the explanations, and attributes: two of each class, and theirs."""
     sheet = files.last_sheet()
     assert sheet is not None
     shutil.copy(sheet, IMAGES / f"{name}-sheet.png")
     larger = max(2, 96 // read_json(files.about)["resolution"])
-    for folder in sorted(files.attributes.glob("*-[12]")):
+    strips = sorted(files.explanations.glob("*"))
+    answers = [read_json(folder / "explanation.json") for folder in strips]
+    places = {f"{a['target']}-{step['rank']}" for a in answers for step in a["steps"]["subset"]}
+    places |= {folder.name for folder in files.attributes.glob("*-[12]")}
+    for folder in (files.attributes / place for place in sorted(places)):
         if (frames := folder / "frames.png").is_file():
             with Image.open(frames) as picture:
                 size = (larger * picture.width, larger * picture.height)
                 scaled = picture.resize(size, Image.Resampling.NEAREST)
                 scaled.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
-    for folder in sorted(files.explanations.glob("*")):
+    for folder in strips:
         shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
 
 
