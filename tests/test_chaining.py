@@ -1,5 +1,6 @@
 """Attributes on top of each other, on scores whose sums are known by hand."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -88,6 +89,22 @@ def test_what_undoes_the_others_is_not_chosen():
     assert [j for j, _ in made(found, steps)] == [0, 2]
     both = shift(shift(found.styles[:1], 0, 1, found.bounds), 2, 1, found.bounds)
     assert undoing(shift(both, 1, 1, found.bounds)) < undoing(both)
+
+
+def test_a_coordinate_that_was_moved_stays_where_it_is():
+    """Both of its directions raise the class, and either would go on doing so."""
+    found = found_of(leading(lambda styles: styles[:, 0].abs() + 0.1 * linear(styles) - 1), LOW)
+    found = replace(found, source=0)
+
+    def greedy(styles, logits, moves):
+        first = (moves[:, 0] == 0).float()
+        return torch.stack([-first, first], 1).expand(len(styles), -1, -1)
+
+    moves = candidates(found, sides(found, 1), count=9).tolist()
+    assert [0, 0] in moves
+    assert [0, 1] in moves
+    steps = chain(greedy, found, sides(found, 1), count=9)
+    assert [j for j, _ in made(found, steps)] == [0]
 
 
 def test_two_classes_share_one_list():
