@@ -172,6 +172,17 @@ def test_candidates_are_twice_as_many_and_raise_the_class():
     assert candidates(found, here, count=9, barred={0, 2}).tolist() == [[1, 0]]
 
 
+def test_classes_that_a_fast_search_did_not_foretell_stand_still():
+    """Their effects are 0 where a move was not measured: then the target's own count for all."""
+    weights = torch.tensor([[0.0, 1.0], [0.0, 0.9], [0.0, 0.0], [0.0, 0.0]])
+    weights[1, 0] = -0.9  # the second move lowers the other class, and was measured
+    found = found_of(lambda styles: styles @ weights, LOW, source=0, threshold=9.0)
+    (side,) = sides(found, 1)
+    assert candidates(found, [side], count=1)[0].tolist() == [1, 1]
+    fast = replace(found, made=found.made | {"measured": [1]})
+    assert candidates(fast, [side], count=1)[0].tolist() == [0, 1]
+
+
 def test_many_images_are_thinned_out():
     """Steps are measured on 64 of each class at most, spread over all."""
     styles = torch.linspace(-1, 1, 400)[:, None].expand(-1, 4).clone()

@@ -9,6 +9,7 @@ from small import SIDE, Quarters, searched, tiny, weighing
 
 from stylex import choosing
 from stylex.attfind import Search
+from stylex.chaining import towards
 from stylex.explaining import search
 from stylex.scrutiny import returns
 from stylex.selection import considered, lead
@@ -124,6 +125,16 @@ def test_a_fast_search_chooses_on_top_of_what_it_raced(model, photos):
     assert fast.rule == "subset"
     assert "on top of each other" in fast.made["certificate"]["says"]
     assert {a.coordinate for a in fast.attributes} <= set(fast.made["measured"])
+
+
+def test_chains_are_walked_again_as_they_were(model, found):
+    """Among the moves that the search chose from, whatever its effects would say by now."""
+    noise = torch.rand(found.effects.shape, generator=torch.Generator().manual_seed(0))
+    later = replace(found, effects=found.effects * noise)
+    steps = choosing.walked(model, later, [0, 1], count=3)
+    for target in (0, 1):
+        moves = [towards(later, target, step, step.best) for step in steps[target]]
+        assert moves == [(a.coordinate, a.direction) for a in found.towards(target)]
 
 
 def test_how_sure_the_list_is(model, found):

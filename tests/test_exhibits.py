@@ -120,7 +120,7 @@ def test_flips_are_drawn_over_attributes_distance_and_strength():
         "of 0.06 LPIPS, squeeze: attributes 0 % to 29 %; floor: random 0 % to 3 %"
     )
     assert chart(html, "Flips over the strength").endswith(
-        "of 2 times the range: flipped 0 % to 66 %; floor: random at strength 1 3 % to 3 %"
+        "of 2 times the range: flipped 0 % to 66 %; floor: random, as far as the search 3 % to 3 %"
     )
 
 

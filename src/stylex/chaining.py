@@ -5,7 +5,7 @@ do not add: of five coordinates each of which raises a class two may undo the th
 is measured on top of the ones before, and gives one ranked list for a class, or for two.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -103,14 +103,17 @@ def candidates(
         barred: coordinates that are out of the question.
     """
     gains = rises = found.effects.new_zeros(found.effects.shape[1:3])
+    # a fast search foretells the classes it seeks only: of others nothing can be said of all moves
+    partly = "measured" in found.made and not _shared(found)
     for side in here:
         for row in side.rows.tolist():  # one image at a time: no copy of a large table
             effects, base = found.effects[row], found.logits[row].to(found.effects)
             effects = effects.flip(1) if side.turned else effects
-            capped = lead(base + effects, side.target).clamp(max=found.threshold)
-            gain = capped - lead(base, side.target).clamp(max=found.threshold)
+            own, before = effects[..., side.target], lead(base, side.target)
+            after = before + own if partly else lead(base + effects, side.target)
+            gain = after.clamp(max=found.threshold) - before.clamp(max=found.threshold)
             gains = gains + gain / len(side.rows)
-            rises = rises + effects[..., side.target] / len(side.rows)
+            rises = rises + own / len(side.rows)
     gains = gains.masked_fill(rises <= 0, -inf)
     gains[list(barred)] = -inf
     order = gains.flatten().argsort(descending=True, stable=True)[: 2 * count]
@@ -125,6 +128,7 @@ def chain(
     *,
     count: int,
     barred: Collection[int] = (),
+    moves: Moves | None = None,
 ) -> list[Step]:
     """Moves on top of each other, each the one that takes the images furthest (`furthest`).
 
@@ -134,13 +138,15 @@ def chain(
         here: the images.
         count: most steps; a coordinate that was moved is not moved again.
         barred: coordinates that are out of the question.
+        moves: to choose among; by default the `candidates`.
 
     Returns:
         The steps; it ends where no move takes the images further.
     """
     if not here:
         return []
-    moves, steps = candidates(found, here, count=count, barred=barred), list[Step]()
+    moves = candidates(found, here, count=count, barred=barred) if moves is None else moves
+    steps: list[Step] = []
     styles = [found.styles[side.rows] for side in here]
     logits = [found.logits[side.rows].to(styles[0]) for side in here]
     while len(moves) and len(steps) < count:
@@ -167,8 +173,8 @@ def furthest(
 ) -> int | None:
     """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
 
-    So an image that is decided gives nothing more, but is not undone either. Where no move gives
-    anything, leads count in full; None where that is no gain either.
+    So an image that is decided gives nothing more, and counts where it would be undone. Where no
+    move gives anything, leads count in full; None where that is no gain either.
     """
     for most in (threshold, inf):
         gains = sum(
@@ -182,12 +188,27 @@ def furthest(
 
 
 def chains(
-    measure: Measure, found: Search, targets: Collection[int], **options: Any
+    measure: Measure,
+    found: Search,
+    targets: Collection[int],
+    *,
+    among: Mapping[int, Moves] | None = None,
+    **options: Any,
 ) -> dict[int, list[Step]]:
-    """The chain towards each class; `options` as for `chain`. Two classes share theirs."""
+    """The chain towards each class; two classes share theirs.
+
+    Args:
+        measure, found: as for `chain`.
+        targets: the classes.
+        among: for each of them the moves to choose among; by default the `candidates`.
+        options: `count` and `barred` of `chain`.
+    """
+    moves = dict.fromkeys(targets) | dict(among or {})
     if _shared(found):
-        return dict.fromkeys(targets, chain(measure, found, sides(found, 0), **options))
-    return {k: chain(measure, found, sides(found, k), **options) for k in targets}
+        first = next(iter(targets))
+        steps = chain(measure, found, sides(found, 0), moves=moves[first], **options)
+        return dict.fromkeys(targets, steps)
+    return {k: chain(measure, found, sides(found, k), moves=moves[k], **options) for k in targets}
 
 
 def towards(found: Search, target: int, step: Step, which: int) -> tuple[int, int]:

@@ -82,7 +82,8 @@ def on_top(
     barred |= set() if among is None else set(range(layout.searched)) - set(among)
     walked = chains(measure, found, targets, count=count, barred=barred)
     moves = {k: [towards(found, k, step, step.best) for step in walked[k]] for k in targets}
-    made: dict[str, Any] = found.made | {"count": count}
+    named = {str(k): steps[0].moves.tolist() for k, steps in walked.items() if steps}
+    made: dict[str, Any] = found.made | {"count": count, "candidates": named}
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
         some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
@@ -93,13 +94,13 @@ def on_top(
     if (said := made.get("certificate")) is not None:
         says = (
             f"{said['says']} The list was then chosen on top of each other, measured exactly, from "
-            f"the {2 * count} moves for each class that alone take its images furthest, in part by "
-            "prediction."
+            f"up to {2 * count} moves for each class that alone take its images furthest, by what "
+            "was measured or foretold."
         )
         made["certificate"] = said | {"says": says}
     attributes = []
     for k, its in moves.items():
-        effects = found.effects[rows_of(found, k)][..., k]
+        effects = found.effects[..., k][rows_of(found, k)]  # one class: the table may be large
         attributes += [placed(attribute_over(effects, j, d, k), layout) for j, d in its]
     return replace(found, attributes=tuple(attributes), rule="subset", made=made)
 
@@ -108,9 +109,19 @@ def walked(
     model: StylEx, found: Search, targets: Collection[int], **options: Any
 ) -> dict[int, list[Step]]:
     """The chains of a search that was made so, walked again; `options` as for `chain`."""
+    found = _beside(model, found)
     given = (model.generator.synthesis, model.classifier, found.bounds)
     how = {"strength": found.strength, "batch": model.at_once}
-    return chains(engine(*given, **how), found, targets, **options)
+    named = found.made.get("candidates", {})  # in the end a fast search knows better: not anew
+    among = {k: torch.tensor(named[str(k)]) for k in targets if str(k) in named}
+    among = {k: moves.to(found.styles.device) for k, moves in among.items()}
+    return chains(engine(*given, **how), found, targets, among=among, **options)
+
+
+def _beside(model: StylEx, found: Search) -> Search:
+    """A search whose styles lie where the model does."""
+    device = model.mean_p.device
+    return replace(found, styles=found.styles.to(device), bounds=found.bounds.to(device))
 
 
 def again(
@@ -131,7 +142,8 @@ def again(
         return found
     nets, among = (model.generator.synthesis, model.classifier), found.made.get("measured")
     given = {"target": options.get("target"), "count": count, "among": among}
-    return on_top(found, model.layout, *nets, batch=model.at_once, **given)
+    new = on_top(_beside(model, found), model.layout, *nets, batch=model.at_once, **given)
+    return replace(new, styles=found.styles, bounds=found.bounds)
 
 
 @torch.no_grad()

@@ -85,7 +85,8 @@ def evaluate(
         "panel": panel(subjects),
     }
     tell("attributes, one by one")
-    table["attributes"] = scrutinise(subjects, found, count=count, seed=seed)
+    stability = returns(found, model, seed=seed)
+    table["attributes"] = scrutinise(subjects, found, count=count, seed=seed, back=stability)
     tell("flips")
     counted = without_artefacts(found, table["attributes"])
     wide = flips.percentile_bounds(found.styles)
@@ -102,7 +103,6 @@ def evaluate(
         },
     }
     table["panel"] |= on_edits(table["sufficiency"], table["panel"])
-    stability = returns(found, model, seed=seed)
     table["stability"] = {k: v for k, v in stability.items() if k != "attributes"}
     table["verdicts"] = [gate._asdict() for gate in model_verdicts(table)]
     table["evaluated"] = {

@@ -312,11 +312,11 @@ def _over_distance(values: Json) -> dict[str, Curve]:
 
 
 def _over_strength(name: str, metrics: Json) -> dict[str, Curve]:
-    """The sweep; random coordinates were moved at strength 1 only."""
+    """The sweep; random coordinates were moved at the strength of the search only."""
     strengths, flipped, _ = _swept(name, metrics)
     random = metrics["sufficiency"][name].get("random") or [None]
     level = [] if random[-1] is None else [(0, random[-1]), (max(strengths, default=1), random[-1])]
-    return {"flipped": _line(strengths, flipped), "floor: random at strength 1": level}
+    return {"flipped": _line(strengths, flipped), "floor: random, as far as the search": level}
 
 
 def _swept(name: str, metrics: Json) -> tuple[list[Any], list[Any], list[Any]]:

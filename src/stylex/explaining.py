@@ -153,7 +153,7 @@ def search(
         options |= {"targets": sought, **asked, "rounded": mode == "bf16"}
     then = (0, 0)
     if rule == "subset":
-        then = most_moves(len(images), len(sought) if target is None else 1, count)
+        then = most_moves(len(images), len(sought), count)
     if say and ledger.rank == 0:
         say(f"{mode} ({reason}): {cost(given, ledger, fast, then=then, **options)}")
     if fast:

@@ -21,7 +21,7 @@ from stylex.shapes import Bounds, Styles
 from stylex.stylespace import Attribute, shift_all
 from stylex.subjects import Drawn, Subjects
 
-STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)
+STRENGTHS = (0.25, 0.5, 1.0, 1.5, 2.0)  # of the search's own
 PERCENTILES = (0.02, 0.98)
 LOOKED_AT = 150  # images of a pair that floors, distances and curves are of; flips count on all
 UNFLIPPED = {"flipped": None, "why_flipped": "no attribute was found towards this class"}
@@ -187,13 +187,14 @@ def by_strength(subjects: Subjects, found: Search, *, count: int = 10) -> dict[s
 
     Both are means of up to `LOOKED_AT` images of each pair.
     """
-    table: dict[str, Any] = {"strengths": list(STRENGTHS), "flipped": {}, "perceptual": {}}
+    strengths = [found.strength * part for part in STRENGTHS]
+    table: dict[str, Any] = {"strengths": strengths, "flipped": {}, "perceptual": {}}
     for name, rows, target in pairs(subjects):
         some = rows[spread(len(rows), LOOKED_AT).to(rows.device)]
         chosen, before = top(found, target, count), subjects.redrawn.images[some]
         drawn = [
             subjects.draw(shift_all(subjects.styles[some], chosen, found.bounds, strength))
-            for strength in STRENGTHS
+            for strength in strengths
         ]
         table["flipped"][name] = [(d.labels == target).float().mean().item() for d in drawn]
         table["perceptual"][name] = [subjects.far(before, d.images) for d in drawn]

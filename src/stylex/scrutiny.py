@@ -3,7 +3,7 @@
 Attributes come from the search images, every number here from test images.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,13 @@ BLUR = 1 / 32  # standard deviation, of the image's side
 
 
 def scrutinise(
-    subjects: Subjects, found: Search, *, count: int = 10, images: int = 150, seed: int = 0
+    subjects: Subjects,
+    found: Search,
+    *,
+    count: int = 10,
+    images: int = 150,
+    seed: int = 0,
+    back: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The evidence for and against the first attributes of every class.
 
@@ -38,6 +44,7 @@ def scrutinise(
         count: attributes of each class.
         images: most test images for each; those decided as another class than the attribute's.
         seed: of noise and resampling.
+        back: what `returns` gave of the search, where that is known already.
 
     Returns:
         For each attribute `target`, `rank`, `coordinate`, `direction`; `effect` in logits with its
@@ -50,7 +57,8 @@ def scrutinise(
         re-encoded edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or
         an `artefact`.
     """
-    from_p, back = shares_from_p(subjects), returns(found, subjects.model, seed=seed)
+    from_p = shares_from_p(subjects)
+    back = returns(found, subjects.model, seed=seed) if back is None else back
     results, maps = [], []
     for target in range(len(found.classes)):
         rows = (subjects.labels != target).nonzero().flatten()
