@@ -127,8 +127,8 @@ def search(
         mode: exact measures every move of every image; fast foretells them and measures what may
             be chosen; bf16 ranks them all in bf16 first (on processors that multiply it quickly);
             auto is exact up to 250,000 moves, fast above.
-        reuse: select again from the effects that the last search measured, at once; give the
-            data and images that it was given.
+        reuse: select again from the effects that the last search measured; only subset measures
+            its steps anew. Give the data and images that it was given.
         unnoticed: leave out coordinates whose moves the discriminator notices (the notebook's
             filter).
         memory: most memory for each process; a larger table of effects stays in a file.

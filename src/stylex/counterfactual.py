@@ -129,7 +129,7 @@ def joint(
         score: styles to logits.
         styles: `[n, s]`, scored in one call.
         bounds: `[2, s]` over the search images.
-        attributes: strongest first.
+        attributes: by rank.
         strength: share of the way to the bound.
     """
     once = {attribute.coordinate: attribute for attribute in reversed(attributes)}

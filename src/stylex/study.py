@@ -121,7 +121,7 @@ def make(
         out: folder for participants; the panel's folder and the key lie beside it, as OUT-panel
             and OUT-key.json.
         data: images to show the changes on; by default those of the search.
-        count: attributes to ask about, each of another coordinate, strongest first.
+        count: attributes to ask about, each of another coordinate, by rank.
         repeats: how often the classification study asks about each attribute.
         controls: items of random coordinates, and as many of no change at all.
         contact: who answers for the study, in the consent text.
