@@ -298,11 +298,20 @@ def test_no_torchscript_is_run_on_the_word_of_a_run(tmp_path, kind):
         Session.open(run, classifier=str(Run(run).classifier), data=None, images=5)
 
 
-@pytest.mark.parametrize("name", ["faces", "leaves", "retina"])
+GIVEN_AWAY = Path(__file__).parents[1] / "models"
+
+
+@pytest.mark.parametrize("name", ["faces-64", "leaves", "leaves-64", "retina"])
 def test_the_models_given_away_are_opened_as_a_stranger_s(name):
     """Each brings its classifier as weights; nothing need be named."""
-    model = StylEx.load(Path(__file__).parents[1] / "models" / name, strange=True)
+    model = StylEx.load(GIVEN_AWAY / name, strange=True)
     assert model.classifier.kind == "smallnet"
+
+
+def test_a_model_given_away_without_its_classifier_asks_for_it():
+    """That of another's classifier, which is not ours to give."""
+    with pytest.raises(ValueError, match="keeps no copy of its classifier.*--classifier"):
+        StylEx.load(GIVEN_AWAY / "faces", strange=True)
 
 
 def test_open_takes_photos_where_they_are_given(tmp_path, monkeypatch):

@@ -169,9 +169,7 @@ def _why_none(found: Search, target: int) -> str:
 
 def as_table(found: Search) -> Table:
     """What a search found, for a terminal."""
-    table = Table(
-        "towards", "rank", "coordinate", "direction", "at", "effect alone", "images changed"
-    )
+    table = Table("towards", "rank", "coordinate", "direction", "at", "alone", "images changed")
     for target, name in enumerate(found.classes):
         for rank, a in enumerate(found.towards(target), start=1):
             way = "high" if a.direction else "low"
@@ -184,9 +182,7 @@ def as_table(found: Search) -> Table:
 def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar with rate and time left; its callback takes the evaluations done and to do."""
     columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    first: tuple[float, int] | None = (
-        None  # an earlier start's evaluations are not this one's speed
-    )
+    first: tuple[float, int] | None = None  # what an earlier start did is not this one's speed
     with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
         task = bar.add_task(what, total=None, rate="")
 
