@@ -310,7 +310,7 @@ def test_the_models_given_away_are_opened_as_a_stranger_s(name):
 
 def test_a_model_given_away_without_its_classifier_asks_for_it():
     """That of another's classifier, which is not ours to give."""
-    with pytest.raises(ValueError, match="keeps no copy of its classifier.*--classifier"):
+    with pytest.raises(ValueError, match=r"keeps no copy of its classifier.*--classifier"):
         StylEx.load(GIVEN_AWAY / "faces", strange=True)
 
 
