@@ -20,7 +20,7 @@ from stylex.runs import Run, read_json, read_lines
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DOMAINS = ("leaves", "faces", "retina", "digits")
-NO_CONTROL = "the same budget without the classifier was not trained yet"
+NO_CONTROL = "no run of the same budget without the classifier lay beside it"
 ROWS = {
     "images seen": ("images_seen",),
     "hours, and where": ("core_hours", "trained_on"),

@@ -220,7 +220,13 @@ def towards(found: Search, target: int, step: Step, which: int) -> tuple[int, in
 def won(
     found: Search, target: int, steps: Sequence[Step], draw: torch.Generator
 ) -> list[tuple[int, int]]:
-    """The moves that win the steps of a chain over images drawn with replacement."""
+    """The moves that win the steps of a chain over images drawn with replacement.
+
+    Args:
+        found, target: whose chain it is, and the class that the moves are told towards.
+        steps: of the chain.
+        draw: of the images, each side's from its own.
+    """
     if not steps:
         return []
     rows = [torch.randint(len(side), (len(side),), generator=draw) for side in steps[0].before]

@@ -73,6 +73,14 @@ def on_top(
         target: class whose attributes are wanted, by name or index; every class by default.
         count: most attributes of each class.
         among: the only coordinates that may be chosen; None for all.
+
+    Returns:
+        A search of rule "subset"; `made["candidates"]` are the moves that each class's chain chose
+        from. Effects of a fast search that were foretold and are reported now are measured, in
+        place.
+
+    Raises:
+        ValueError: there is no such class.
     """
     how = {"strength": found.strength, "batch": batch, "ledger": ledger}
     measure = engine(synthesis, classify, found.bounds, **how)
@@ -80,9 +88,9 @@ def on_top(
     targets = every if target is None else [class_index(found.classes, target)]
     barred = set(found.made.get("without", ()))
     barred |= set() if among is None else set(range(layout.searched)) - set(among)
-    walked = chains(measure, found, targets, count=count, barred=barred)
-    moves = {k: [towards(found, k, step, step.best) for step in walked[k]] for k in targets}
-    named = {str(k): steps[0].moves.tolist() for k, steps in walked.items() if steps}
+    chained = chains(measure, found, targets, count=count, barred=barred)
+    moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
+    named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
     made: dict[str, Any] = found.made | {"count": count, "candidates": named}
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
@@ -132,7 +140,7 @@ def again(
     Args:
         model: the StylEx that was searched.
         found: a search of any options.
-        rule: "subset" asks the model again, a tenth of a search; the others ask nobody.
+        rule: "subset" asks the model again, a part of a search; the others ask nobody.
         count: attributes for each class.
         options: `target`, `source`, `threshold`, `without` as for `attfind.find_again`.
     """
