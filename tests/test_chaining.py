@@ -149,8 +149,10 @@ def test_an_image_that_is_decided_waits_for_the_others():
 
 
 def test_leads_count_in_full_where_all_are_decided():
-    """Beyond the threshold, for what else raises the class; None where nothing does."""
+    """Beyond the threshold, for what else raises the class and undoes nobody; None without one."""
     before = torch.tensor([2.0, 3.0])
+    assert furthest([before], [torch.tensor([[0.5, 2.1], [9.0, 3.1]])], 1.0) == 1
+    assert furthest([before], [torch.tensor([[0.5], [9.0]])], 1.0) is None
     assert furthest([before], [torch.tensor([[2.5, 4.0], [3.0, 3.5]])], 1.0) == 1
     assert furthest([before], [torch.tensor([[1.0, 2.0], [3.0, 3.0]])], 1.0) is None
     assert furthest([before], [torch.empty(2, 0)], 1.0) is None
@@ -232,8 +234,12 @@ def test_no_step_takes_the_images_back(seed, classes, sourced):
             most: sum((a.clamp(max=most) - b.clamp(max=most)[:, None]).mean(0) for b, a in pairs)
             for most in (found.threshold, torch.inf)
         }
-        most = found.threshold if gains[found.threshold].max() > 0 else torch.inf
-        assert gains[most][step.best] == gains[most].max() > 0
+        capped, full = gains[found.threshold], gains[torch.inf]
+        if capped.max() > 0:
+            assert capped[step.best] == capped.max()
+        else:
+            assert capped[step.best] == 0
+            assert full[step.best] == full[capped == 0].max() > 0
     for before, after in pairwise(steps):
         for was, now in zip(before.after, after.before, strict=True):
             torch.testing.assert_close(was[:, before.best], now)

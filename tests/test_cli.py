@@ -165,7 +165,7 @@ def test_evaluate_writes_what_the_report_shows(evaluated):
     assert "no linear probe" in metrics["panel"]["why"]
     assert metrics["substrate"]["features"] == "none"
     assert metrics["evaluated"]["images"] == PARTS["train"]
-    assert "1 of 49 images were trained or searched on: left out" in evaluated.answer.out
+    assert "1 of 49 images are known to the run: left out" in evaluated.answer.out
     assert metrics["reconstruction"], "what the training measured stays"
     assert "stylex report --run" in evaluated.answer.out
     page = Run(evaluated.run).report.read_text(encoding="utf-8")
@@ -177,6 +177,32 @@ def test_nothing_is_evaluated_on_what_was_trained_on(way):
     for folder in (way.photos / "train", way.photos / "search"):
         says = refused("evaluate", "--run", way.run, "--data", folder)
         assert "has only images that the run has seen; give some others" in says
+
+
+def test_what_was_searched_on_is_remembered(copied, way, tmp_path):
+    """A search of the user's own images: none of the run's tested ones, no use in evaluating."""
+    own, draw = tmp_path / "own", torch.Generator().manual_seed(5)
+    own.mkdir()
+
+    def noise(name: str) -> None:
+        pixels = torch.randint(0, 256, (32, 32, 3), generator=draw, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(own / name)
+
+    for number in range(6):
+        noise(f"{number}.png")
+    tested = shutil.copy(next((way.photos / "test").rglob("*.png")), own)
+    search = ("search", "--run", copied, "--data", own, "--images", 6, "--count", 1)
+    answer = stylex(*search)
+    assert answer.code == 0, answer.err
+    assert "1 of 7 images are known to the run: left out" in answer.out
+    assert len(set(read_json(Run(copied).search)["made"]["searched"])) == 6
+    Path(tested).unlink()
+    says = refused("evaluate", "--run", copied, "--data", own)
+    assert "has only images that the run has seen" in says
+    again = (*search, "--reuse", "--rule", "cumulative")
+    assert stylex(*again).code == 0
+    noise("5.png")
+    assert "took other images than these" in refused(*again)
 
 
 def test_an_exported_run_explains_and_reports(evaluated, way, tmp_path):

@@ -174,17 +174,23 @@ def furthest(
     """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
 
     So an image that is decided gives nothing more, and counts where it would be undone. Where no
-    move gives anything, leads count in full; None where that is no gain either.
+    move gives anything, leads count in full, of moves that take nothing back; None where that is
+    no gain either.
     """
-    for most in (threshold, inf):
-        gains = sum(
-            (then.clamp(max=most) - now.clamp(max=most)[:, None]).mean(0)
-            for now, then in zip(before, after, strict=True)
-        )
-        assert isinstance(gains, Tensor), "there is a side"
-        if len(gains) and gains.max() > 0:
-            return int(gains.argmax())
-    return None
+
+    def gains(most: float) -> Float[Tensor, " m"]:
+        pairs = zip(before, after, strict=True)
+        sides = [
+            (then.clamp(max=most) - now.clamp(max=most)[:, None]).mean(0) for now, then in pairs
+        ]
+        return torch.stack(sides).sum(0)
+
+    capped = gains(threshold)
+    if not len(capped):
+        return None
+    full = gains(inf).masked_fill(capped < 0, -inf)
+    best = capped if capped.max() > 0 else full
+    return int(best.argmax()) if best.max() > 0 else None
 
 
 def chains(

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,7 +115,8 @@ def search(
 
     Args:
         run: directory of a trained run.
-        data: images to search on, never trained on; by default the run's own search images.
+        data: images to search on, never trained or tested on; by default the run's own search
+            images.
         target: class whose attributes are wanted; every class by default.
         source: only images predicted as this class are to be explained.
         count: attributes for each class.
@@ -156,13 +158,15 @@ def search(
     if data is None:
         photos = splits["search"]
     else:
-        trained_on = [splits["train"]] if splits else []
-        photos = _unseen(data, model, *trained_on, say=console.print, **cached)
+        known = {digest for side in ("train", "test") if splits for digest in splits[side].digests}
+        photos = _unseen(data, model, known, say=console.print, **cached)
     rows = spread(len(photos), images)
+    its = photos.digests
+    searched = [its[i] for i in rows.tolist()]
     options = {"target": target, "source": source, "count": count}
     options |= {"threshold": threshold, "rule": rule}
     if reuse:
-        found = _again(run, model, len(rows), strength, **options)
+        found = _again(run, model, searched, strength, **options)
     else:
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
@@ -176,6 +180,7 @@ def search(
         return
     if unnoticed:
         found = choosing.unnoticed(model, found, **options)
+    found = replace(found, made=found.made | {"searched": searched})
     found.save(run)
     if not reuse:
         ledger.remove()
@@ -264,7 +269,9 @@ def evaluate(
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
     photos = splits["test"]
     if data:
-        photos = _unseen(data, model, splits["train"], splits["search"], say=console.print)
+        known = {digest for side in ("train", "search") for digest in splits[side].digests}
+        known |= set(found.made.get("searched", ()))  # another folder's, by search --data
+        photos = _unseen(data, model, known, say=console.print)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
@@ -327,16 +334,23 @@ def _load(run: str, classifier: str | None) -> "StylEx":
     return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
 
 
-def _again(run: str, model: "StylEx", images: int, strength: float, **options: Any) -> "Search":
+def _again(
+    run: str, model: "StylEx", searched: list[str], strength: float, **options: Any
+) -> "Search":
     """Another selection from the effects of the last search."""
     from stylex import choosing
     from stylex.attfind import Search
 
     old = Search.load(run)
-    if (len(old.logits), old.strength) != (images, strength):
+    if (len(old.logits), old.strength) != (len(searched), strength):
         raise ValueError(
             f"the last search of {run} took {len(old.logits)} images at strength {old.strength:g}, "
-            f"wanted are {images} at {strength:g}; give those, or search without --reuse"
+            f"wanted are {len(searched)} at {strength:g}; give those, or search without --reuse"
+        )
+    if old.made.get("searched", searched) != searched:
+        raise ValueError(
+            f"the last search of {run} took other images than these; give the --data that it was "
+            "given, or search without --reuse"
         )
     return choosing.again(model, old, **options)
 
@@ -359,18 +373,18 @@ def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "Image
 
 
 def _unseen(
-    data: str, model: "StylEx", *known: "ImageSet", say: Callable[[str], None], **options: int
+    data: str, model: "StylEx", known: set[str], *, say: Callable[[str], None], **options: int
 ) -> "ImageSet":
-    """Images of the user's that are none of those known to the run."""
+    """Images of the user's that are none of those known to the run, by their digests."""
     from stylex.data import read_images
 
     sizes = {"resolution": model.resolution, "channels": model.channels}
     given = read_images(data, **sizes, **options)
-    photos = given.without(*known)
+    photos = given.without(known)
     if not len(photos):
         raise ValueError(f"{data} has only images that the run has seen; give some others")
     if seen := len(given) - len(photos):
-        say(f"{seen:,} of {len(given):,} images were trained or searched on: left out")
+        say(f"{seen:,} of {len(given):,} images are known to the run: left out")
     return photos
 
 

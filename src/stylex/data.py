@@ -4,7 +4,7 @@ One decoding for all (`photos`): uint8 in the cache, [-1, 1] for the networks.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -81,9 +81,8 @@ class ImageSet:
         images = self.images
         return images.digests if isinstance(images, OnDemand) else tuple(map(_digest, images))
 
-    def without(self, *others: "ImageSet") -> "ImageSet":
-        """Those of the images that are in none of the others, pixel for pixel."""
-        known = {digest for other in others for digest in other.digests}
+    def without(self, known: Collection[str]) -> "ImageSet":
+        """Those of the images whose digests are none of the known."""
         rows = [i for i, digest in enumerate(self.digests) if digest not in known]
 
         def some(column: Sequence[Any]) -> tuple[Any, ...]:
