@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from t0 import QUARTERS, Exact, read, sampled, weighed
+from quarters import QUARTERS, Exact, read, sampled, weighed
 from torch import Tensor
 
 from stylex import attfind, selection, truth

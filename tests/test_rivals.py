@@ -4,8 +4,8 @@ from itertools import chain
 
 import pytest
 import torch
+from quarters import QUARTERS, Exact, read, sampled, weighed
 from small import seeing, tiny
-from t0 import QUARTERS, Exact, read, sampled, weighed
 from torch import Tensor
 
 from stylex import explaining, rivals
@@ -26,7 +26,7 @@ def bench(classify=CLASSIFY, n: int = 60) -> Bench:
     return Bench(classify, QUARTERS.render(factors), factors, Exact(), true)
 
 
-def on_t0(ways: Tensor, vectors: Tensor) -> Moves:
+def on_quarters(ways: Tensor, vectors: Tensor) -> Moves:
     """Moves in the space in which coordinate j is factor j."""
     return Moves.within(read, MADE.synthesize, ways, vectors)
 
@@ -41,7 +41,7 @@ def test_stylespace_chooses_what_sets_the_class_apart() -> None:
     factors = sampled(200)
     found = rivals.stylespace(factors, CLASSIFY(QUARTERS.render(factors)), coordinates=4)
     assert {(a.coordinate, a.direction) for a in found[:2]} == {(0, 1), (2, 0)}
-    score = bench().score(on_t0(single(found, 4), factors))
+    score = bench().score(on_quarters(single(found, 4), factors))
     assert (score["f1"], score["average_precision"], score["sign_accuracy"]) == (1, 1, 1)
 
 
@@ -58,7 +58,7 @@ def test_stylespace_takes_no_colour_layers_and_no_dead_channels() -> None:
 def test_random_coordinates_score_as_chance_has_it() -> None:
     """Precision at |U| is 1 where the first two happen to be the used ones, else less."""
     chosen = random_attributes(4, coordinates=4, target=1, seed=0)
-    score = bench().score(on_t0(single(chosen, 4), sampled(40)))
+    score = bench().score(on_quarters(single(chosen, 4), sampled(40)))
     expected = sum(a.coordinate in (0, 2) for a in chosen[:2]) / 2
     assert score["precision"] == expected
     assert score["recall"] == expected
@@ -75,7 +75,7 @@ def test_sefa_gives_the_singular_directions() -> None:
 def test_directions_are_turned_and_ranked_by_what_they_do() -> None:
     """-e2 is the way to class 1 of a factor with weight -2, and comes after factor 0."""
     vectors = sampled(50)
-    moves = rivals.ranked(on_t0(torch.eye(4), vectors), CLASSIFY, vectors)
+    moves = rivals.ranked(on_quarters(torch.eye(4), vectors), CLASSIFY, vectors)
     expected = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, 0]])
     torch.testing.assert_close(moves.ways[:2] + 0.0, expected)
     assert bench().score(moves)["f1"] == 1
@@ -86,7 +86,7 @@ def test_the_latent_gradient_is_the_weights() -> None:
     slope = rivals.gradient(MADE.synthesize, CLASSIFY, sampled(40), batch=16)
     expected = torch.tensor([WEIGHTS]) / torch.tensor(WEIGHTS).norm()
     torch.testing.assert_close(slope, expected, atol=1e-5, rtol=0)
-    score = bench().score(on_t0(slope, sampled(40)))
+    score = bench().score(on_quarters(slope, sampled(40)))
     assert [row["factor"] for row in score["attributes"]] == ["one"]
     assert score["recall"] == 0.5
     assert score["purity"] == pytest.approx(3 / 5, abs=0.02)

@@ -6,8 +6,8 @@ be read exactly and every number is known by hand.
 
 import pytest
 import torch
+from quarters import QUARTERS, read, sampled, weighed
 from small import checkerboard
-from t0 import QUARTERS, read, sampled, weighed
 from torch import Tensor
 from torch.nn import functional
 

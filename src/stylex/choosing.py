@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
-from stylex.chaining import Measure, Moves, Step, chains, rows_of, towards
+from stylex.chaining import Measure, Moves, Step, chains, most_moves, rows_of, towards
 from stylex.ledger import Ledger
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
@@ -133,7 +133,13 @@ def _beside(model: StylEx, found: Search) -> Search:
 
 
 def again(
-    model: StylEx, found: Search, *, rule: Choice = "subset", count: int = 10, **options: Any
+    model: StylEx,
+    found: Search,
+    *,
+    rule: Choice = "subset",
+    count: int = 10,
+    ledger: Ledger | None = None,
+    **options: Any,
 ) -> Search:
     """Choose from effects that were measured: other classes, thresholds, rules, at once or soon.
 
@@ -142,6 +148,7 @@ def again(
         found: a search of any options.
         rule: "subset" asks the model again, a part of a search; the others ask nobody.
         count: attributes for each class.
+        ledger: whom "subset" tells of its progress.
         options: `target`, `source`, `threshold`, `without` as for `attfind.find_again`.
     """
     under = "cumulative" if rule == "subset" else rule
@@ -149,7 +156,10 @@ def again(
     if rule != "subset":
         return found
     nets, among = (model.generator.synthesis, model.classifier), found.made.get("measured")
-    given = {"target": options.get("target"), "count": count, "among": among}
+    given = {"target": options.get("target"), "count": count, "among": among, "ledger": ledger}
+    if ledger:
+        ways = 1 if given["target"] is not None else len(found.classes)
+        _, ledger.expected = most_moves(len(found.logits), ways, count)
     new = on_top(_beside(model, found), model.layout, *nets, batch=model.at_once, **given)
     return replace(new, styles=found.styles, bounds=found.bounds)
 

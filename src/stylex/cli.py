@@ -166,7 +166,9 @@ def search(
     options = {"target": target, "source": source, "count": count}
     options |= {"threshold": threshold, "rule": rule}
     if reuse:
-        found = _again(run, model, searched, strength, **options)
+        ledger = Ledger(memory=memory)  # nothing is kept: measured effects are used again
+        with showing.progress_bar("choosing", console) as ledger.progress:
+            found = _again(run, model, searched, strength, ledger=ledger, **options)
     else:
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
@@ -182,8 +184,7 @@ def search(
         found = choosing.unnoticed(model, found, **options)
     found = replace(found, made=found.made | {"searched": searched})
     found.save(run)
-    if not reuse:
-        ledger.remove()
+    ledger.remove()
     showing.illustrate(model, found, [photos.names[i] for i in rows.tolist()], run)
     explaining.add_sufficiency(model, splits.get("test"), found, run, why=why)
     console.print(showing.as_table(found))
