@@ -216,6 +216,7 @@ def small(few, monkeypatch) -> None:
     """Cells of seconds: few images, narrow networks, a reader that has seen little."""
     monkeypatch.setattr(drawing, "CLASSIFIER_IMAGES", 640)
     monkeypatch.setattr(planting, "SEARCHED", 6)
+    monkeypatch.setattr(planting, "BASE_IMAGES", 70)
     monkeypatch.setattr(drawing, "train_classifier", functools.partial(train_classifier, width=16))
     monkeypatch.setattr(planting, "train", functools.partial(train, width=0.0625))
     brief = functools.partial(train_reader, images_seen=640, members=1)
@@ -296,6 +297,16 @@ def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> No
     asked |= {"training": {"perceptual": "classifier"}}
     table = planting.cell(run, **asked, base=base, plain=plain)
     assert table["begins_after"] == 48
+    told = [read_json(Run(place).about) for place in (base, plain, run)]
+    assert [its["data"]["counts"]["train"] for its in told] == [
+        70,
+        COUNTS["train"],
+        COUNTS["train"],
+    ]
+    assert [its["settings"]["adversarial_from_images"] for its in told] == [12, 0, 0]
+    for its in told:  # D learns what hybrids look like
+        assert its["settings"]["augment"] is False
+        assert its["settings"]["adversarial_weight"] == 0.5
     assert read_json(Run(run).about)["settings"]["begin_with"] == base
     assert table["hidden"] == table["deciding"][0]
     assert set(table["rivals"]) == {

@@ -33,11 +33,14 @@ SIDE = 32  # pixels
 HIDDEN = {"first": 0, "second": 1}  # of the deciding factors
 
 
-def drawn(rule: Rule, *, seed: int, control: Control = "") -> dict[str, tuple[Factors, Labels]]:
+def drawn(
+    rule: Rule, *, seed: int, control: Control = "", trained: int | None = None
+) -> dict[str, tuple[Factors, Labels]]:
     """Factors and labels of every split: shuffled, or without a factor's say, in the controls."""
     draw, mix = (torch.Generator().manual_seed(seed) for _ in range(2))
     sides = {}
-    for split, count in COUNTS.items():
+    counts = COUNTS | ({"train": trained} if trained else {})
+    for split, count in counts.items():
         factors = rule.sample(count, draw)
         labels = rule.labels(factors)
         if control == "shuffled":
@@ -48,7 +51,9 @@ def drawn(rule: Rule, *, seed: int, control: Control = "") -> dict[str, tuple[Fa
     return sides
 
 
-def draw_images(rule: Rule, files: Run, *, seed: int, control: Control = "") -> None:
+def draw_images(
+    rule: Rule, files: Run, *, seed: int, control: Control = "", trained: int | None = None
+) -> None:
     """Write the images of one rule as a zip of `split/class/number.png`, unless it is there.
 
     Args:
@@ -56,12 +61,14 @@ def draw_images(rule: Rule, files: Run, *, seed: int, control: Control = "") -> 
         files: the run.
         seed: of the factors.
         control: see `cell`.
+        trained: how many training images; by default 6,000.
     """
     if files.images.is_file():
         return
 
     def named() -> Iterator[tuple[str, Tensor]]:
-        for split, (factors, labels) in drawn(rule, seed=seed, control=control).items():
+        sides = drawn(rule, seed=seed, control=control, trained=trained)
+        for split, (factors, labels) in sides.items():
             images = rule.scene.render(factors, resolution=SIDE)
             for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
                 yield f"{split}/{CLASSES[label]}/{number:05d}.png", image

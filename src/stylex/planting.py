@@ -53,9 +53,14 @@ TESTED = 200  # images on which attributes are measured
 # of a training: what a cell says itself, or what follows from its images, its length or its base
 OWN = {"resolution", "channels", "total_images", "seed", "device"}
 OWN |= {"adversarial_from_images", "begin_with"}
-# other than a training's defaults: where nothing is there yet, and where a base is nearly right
+# other than a training's defaults: where nothing is there yet
 OTHERWISE: dict[str, Any] = {"perceptual": "classifier"}
-GENTLY: dict[str, Any] = {"rate": 0.002, "encoder_rate": 0.001}
+# of a base, which sees every drawn image two or three times: D has nothing to learn by heart, and
+# DiffAugment would keep it asleep (docs/log.md, 2026-11-27)
+AWAKE: dict[str, Any] = {"augment": False, "adversarial_weight": 0.5, "discriminator_rate": 0.005}
+# where a base is nearly right: a third of the rates
+GENTLY = AWAKE | {"rate": 0.002, "encoder_rate": 0.001, "discriminator_rate": 0.0017}
+BASE_IMAGES = 60_000  # that are drawn for a base
 
 
 def cell(
@@ -249,7 +254,8 @@ def train_plain(
     """The generator that some rivals explain with: the classifier has no part in its training.
 
     One for all cells of a scene, whose own trainings may begin with it. It is handed a classifier
-    of random weights, only to be measured by, and never hears of it.
+    of random weights, only to be measured by, and never hears of it. Begun anew it sees 60,000
+    drawn images and D is awake (`AWAKE`); with a base as many as the cells, as gently as they.
 
     Args:
         run: directory to write everything into.
@@ -261,7 +267,9 @@ def train_plain(
         device: that trains it.
     """
     files = Run(run)
-    draw_images(draw_rule(seed, scene=SCENES[scene]), files, seed=seed)
+    anew = AWAKE | {"adversarial_from_images": total_images // 4}
+    rule, trained = draw_rule(seed, scene=SCENES[scene]), None if base else BASE_IMAGES
+    draw_images(rule, files, seed=seed, trained=trained)
     return train(
         files.images,
         random_classifier(files, seed=seed),
@@ -274,7 +282,7 @@ def train_plain(
         seed=seed,
         device=device,
         begin_with=base,
-        **(GENTLY if base else {}),
+        **(GENTLY if base else anew),
     )
 
 
