@@ -16,10 +16,7 @@ import tyro
 from stylex import arguments
 
 if TYPE_CHECKING:
-    from stylex.attfind import Search
-    from stylex.data import ImageSet
     from stylex.losses import Perceptual
-    from stylex.model import StylEx
 
 COMMANDS = {
     "train": "train a StylEx around a classifier; the same command again resumes",
@@ -139,7 +136,7 @@ def search(
     """
     from rich.console import Console
 
-    from stylex import choosing, explaining, parallel, showing
+    from stylex import choosing, explaining, given, parallel, showing
     from stylex.ledger import Ledger
     from stylex.looking import spread
     from stylex.runs import Run
@@ -150,16 +147,10 @@ def search(
     first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
     ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
     console = Console(soft_wrap=True, highlight=False, quiet=not first)
-    model = _load(run, classifier)
+    model = given.load(run, classifier)
     cached = {"cache_bytes": ledger.memory // 4}
-    splits, why = _splits(model, run, **cached)
-    if data is None and why:
-        raise ValueError(why)
-    if data is None:
-        photos = splits["search"]
-    else:
-        known = {digest for side in ("train", "test") if splits for digest in splits[side].digests}
-        photos = _unseen(data, model, known, say=console.print, **cached)
+    splits, why = given.splits(model, run, **cached)
+    photos = given.to_search(splits, why, data, model, say=console.print, **cached)
     rows = spread(len(photos), images)
     its = photos.digests
     searched = [its[i] for i in rows.tolist()]
@@ -168,7 +159,7 @@ def search(
     if reuse:
         ledger = Ledger(memory=memory)  # nothing is kept: measured effects are used again
         with showing.progress_bar("choosing", console) as ledger.progress:
-            found = _again(run, model, searched, strength, ledger=ledger, **options)
+            found = given.again(run, model, searched, strength, ledger=ledger, **options)
     else:
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
@@ -216,10 +207,10 @@ def explain(
         json: print the answer as data instead of words.
         classifier: needed only where the run could not keep it: file.py:function.
     """
-    from stylex import showing
+    from stylex import given, showing
     from stylex.attfind import Search
 
-    model, found = _load(run, classifier), Search.load(run)
+    model, found = given.load(run, classifier), Search.load(run)
     options = {"target": target, "count": count, "strength": strength}
     answer, folder = showing.explain_file(model, found, photo, run, **options)
     print(showing.as_text(answer) if json else f"{showing.in_words(answer)}\nwritten: {folder}")
@@ -256,7 +247,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from stylex import evaluation, judging, proof, showing
+    from stylex import evaluation, given, judging, proof, showing
     from stylex.attfind import Search
     from stylex.classifier import load_classifier
     from stylex.features import load_features
@@ -264,15 +255,11 @@ def evaluate(
     from stylex.runs import Run, read_json, write_json
 
     console, files = Console(soft_wrap=True, highlight=False), Run.open(run)
-    found, model = Search.load(run), _load(run, classifier)
-    splits, why = _splits(model, run)
+    found, model = Search.load(run), given.load(run, classifier)
+    splits, why = given.splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
-    photos = splits["test"]
-    if data:
-        known = {digest for side in ("train", "search") for digest in splits[side].digests}
-        known |= set(found.made.get("searched", ()))  # another folder's, by search --data
-        photos = _unseen(data, model, known, say=console.print)
+    photos = given.to_test(splits, data, model, found, say=console.print)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
     try:
@@ -307,7 +294,7 @@ def evaluate(
     measured["panel"] |= {"why": why} if why else {}
     measured["stability"]["against"] = {
         other: evaluation.against(
-            model, found, _load(other, classifier), Search.load(other), tested, count=count
+            model, found, given.load(other, classifier), Search.load(other), tested, count=count
         )
         for other in against
     }
@@ -326,67 +313,6 @@ def report(*, run: str) -> None:
     from stylex.report import write_report
 
     print(f"written: {write_report(run)}")
-
-
-def _load(run: str, classifier: str | None) -> "StylEx":
-    from stylex.classifier import load_classifier
-    from stylex.model import StylEx
-
-    return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
-
-
-def _again(
-    run: str, model: "StylEx", searched: list[str], strength: float, **options: Any
-) -> "Search":
-    """Another selection from the effects of the last search."""
-    from stylex import choosing
-    from stylex.attfind import Search
-
-    old = Search.load(run)
-    if (len(old.logits), old.strength) != (len(searched), strength):
-        raise ValueError(
-            f"the last search of {run} took {len(old.logits)} images at strength {old.strength:g}, "
-            f"wanted are {len(searched)} at {strength:g}; give those, or search without --reuse"
-        )
-    if old.made.get("searched", searched) != searched:
-        raise ValueError(
-            f"the last search of {run} took other images than these; give the --data that it was "
-            "given, or search without --reuse"
-        )
-    return choosing.again(model, old, **options)
-
-
-def _splits(model: "StylEx", run: str, **options: int) -> tuple[dict[str, "ImageSet"], str]:
-    """The images of a run as its training split them; or none, and why."""
-    from stylex.data import read_splits
-    from stylex.runs import Run, read_json
-
-    about = read_json(Run.open(run).about)
-    source, group = about["data"]["source"], about["settings"]["group"]
-    try:
-        sizes = {"resolution": model.resolution, "channels": model.channels}
-        splits = read_splits(source, group=group, **sizes, **options)
-    except (FileNotFoundError, ValueError) as error:
-        return {}, f"the images of {run} cannot be read: {error}"
-    if splits["train"].hash != about["data"]["hash"]:
-        return {}, f"{source} has changed since {run} was trained; give new images by --data"
-    return splits, ""
-
-
-def _unseen(
-    data: str, model: "StylEx", known: set[str], *, say: Callable[[str], None], **options: int
-) -> "ImageSet":
-    """Images of the user's that are none of those known to the run, by their digests."""
-    from stylex.data import read_images
-
-    sizes = {"resolution": model.resolution, "channels": model.channels}
-    given = read_images(data, **sizes, **options)
-    photos = given.without(known)
-    if not len(photos):
-        raise ValueError(f"{data} has only images that the run has seen; give some others")
-    if seen := len(given) - len(photos):
-        say(f"{seen:,} of {len(given):,} images are known to the run: left out")
-    return photos
 
 
 def _refuse(says: str) -> int:

@@ -59,7 +59,10 @@ OTHERWISE: dict[str, Any] = {"perceptual": "classifier"}
 # DiffAugment would keep it asleep (docs/log.md, 2026-11-27)
 AWAKE: dict[str, Any] = {"augment": False, "adversarial_weight": 0.5, "discriminator_rate": 0.005}
 # where a base is nearly right: a third of the rates
-GENTLY = AWAKE | {"rate": 0.002, "encoder_rate": 0.001, "discriminator_rate": 0.0017}
+GENTLY: dict[str, Any] = {
+    **AWAKE,
+    **{"rate": 0.002, "encoder_rate": 0.001, "discriminator_rate": 0.0017},
+}
 BASE_IMAGES = 60_000  # that are drawn for a base
 
 
@@ -267,7 +270,7 @@ def train_plain(
         device: that trains it.
     """
     files = Run(run)
-    anew = AWAKE | {"adversarial_from_images": total_images // 4}
+    anew: dict[str, Any] = {**AWAKE, "adversarial_from_images": total_images // 4}
     rule, trained = draw_rule(seed, scene=SCENES[scene]), None if base else BASE_IMAGES
     draw_images(rule, files, seed=seed, trained=trained)
     return train(

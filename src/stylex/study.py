@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from stylex import forms, pictures
+from stylex import forms, given, pictures
 from stylex.attfind import Search
-from stylex.classifier import load_classifier
 from stylex.data import read_images
 from stylex.forms import Form
 from stylex.looking import spread
@@ -133,7 +132,7 @@ def make(
         if place.exists() and any(place.iterdir()):
             raise ValueError(f"{place} is not empty; give a new --out, or delete it")
     found = Search.load(run)
-    model = StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
+    model = given.load(run, classifier)
     pool = _pool(model, found, data, seed)
     asked, others = chosen(found, model.layout.searched, count, controls, seed)
     numbers = {"repeats": repeats, "controls": controls}
