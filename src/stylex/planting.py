@@ -48,7 +48,6 @@ from stylex.training import MAY_CHANGE, NOT_SETTINGS, train
 from stylex.truth import EXPLAINED, importance
 
 SEARCHED = 80  # images, of at most 100 promised
-AS_PUBLISHED: dict[str, Any] = {"mode": "fast", "rule": "cumulative"}  # the notebook's AttFind
 TESTED = 200  # images on which attributes are measured
 # of a training: what a cell says itself, or what follows from its images, its length or its base
 OWN = {"resolution", "channels", "total_images", "seed", "device"}
@@ -294,7 +293,7 @@ def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
     with suppress(FileNotFoundError, ValueError):  # none yet, or one of before
         return Search.load(files.path)
     images = photos.batch(spread(len(photos), SEARCHED))
-    found = explaining.search(model, images, **AS_PUBLISHED)
+    found = explaining.search(model, images, mode="fast")
     found.save(files.path)
     return found
 
@@ -359,7 +358,7 @@ def compete(
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
     entrants = chain(
-        rivals.on_plain(generator, explaining.search(generator, images, **AS_PUBLISHED)),
+        rivals.on_plain(generator, explaining.search(generator, images, mode="fast")),
         rivals.on_generator(model, found, images),
         [("pixels", rivals.Pixels(model.classifier)), ("grid", None)],
     )
