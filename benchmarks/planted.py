@@ -6,6 +6,7 @@
     python benchmarks/planted.py --short         # three cells and two controls, without rivals
     python benchmarks/planted.py --short --total-images 320 --runs /tmp/try --result try
     python benchmarks/planted.py --share 2/8 --device cuda       # every eighth cell, from the third
+    python benchmarks/planted.py --finished      # sum up what there is by now
 
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
 F1 is drawn in docs/images/planted.svg. A cell that stands there is not done again, on any machine;
@@ -136,6 +137,7 @@ def main(
     runs: str = "runs/planted",
     result: str | None = None,
     share: str = "",
+    finished: bool = False,
     device: str = "cpu",
 ) -> None:
     """Run the cells that are missing; sum up after each.
@@ -150,6 +152,7 @@ def main(
         runs: directory of the cells, one below it for each.
         result: name of the JSON file in benchmarks/results.
         share: i/n for every n-th cell from the i-th; then nothing is summed up.
+        finished: only sum up what is there.
         device: that trains.
     """
     root, failed = Path(runs), []
@@ -161,6 +164,10 @@ def main(
     jobs = [job for job in jobs if not job.left_out or ablations or job in tables or job.finished]
     first, apart = map(int, share.split("/")) if share else (0, 1)
     missing = [job for job in jobs[first::apart] if job not in tables]
+    if finished:
+        missing = [job for job in missing if job.finished]
+        if not missing and not tables:
+            raise SystemExit(f"no cell of {runs} is finished; leave --finished out to run them")
     for job in sorted(missing, key=lambda job: not job.finished):  # no table shrinks
         try:
             tables[job] = kept(run(job, first_seed, lengths, device))

@@ -54,7 +54,7 @@ class Cells:
         table = asked | GOOD | {"f1": f1, "used": ["spot hue"], "attributes": [row]}
         table |= {"minutes": 1.0, "core_minutes": 2 / 3, "accuracy": 0.9, "looked_at": 10}
         table |= {"hidden": "spot size" if name else None, "passed": 1, "passed_falsely": 0}
-        table |= {"training": training, "begins_after": 40_000 if base else 0}
+        table |= {"training": training, "begins_after": planted.OF_BASE if base else 0}
         table |= {"settings": recipe(table)}
         table |= {"rivals": {"sefa": RIVAL, "grid": GRID}} if plain else {}
         write_json(files.planted, table)
@@ -118,6 +118,19 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(
     table = ran(tmp_path)
     assert len(cells.ran) == 2
     assert (table["cells_missing"], table["failed"]) == (0, [])
+
+
+def test_what_is_finished_is_summed_up(cells: Cells, tmp_path: Path) -> None:
+    """Nothing is run for it; with nothing there it says so."""
+    with pytest.raises(SystemExit, match="is finished; leave"):
+        planted.main(runs=str(tmp_path / "runs"), finished=True)
+    planted.main(runs=str(tmp_path / "runs"), share="0/3")
+    assert not (tmp_path / "planted.json").exists()
+    assert len(cells.ran) == 12
+    table = ran(tmp_path, finished=True)
+    assert len(cells.ran) == 12
+    assert len(table["cells"]) + len(table["controls"]) == 12
+    assert table["cells_missing"] == 34 - 12
 
 
 def test_finished_ablations_are_kept(cells: Cells, tmp_path: Path) -> None:
