@@ -1,6 +1,7 @@
 """The tables of docs/evidence.md, from what planted.py has measured.
 
     python benchmarks/planted_print.py
+    python benchmarks/planted_print.py planted_awake --beside planted    # cells that both have
 
 Prints Markdown: methods, marks that were set beforehand, factors, cells, controls, ablations.
 """
@@ -28,17 +29,20 @@ SHOWN = {
 RIVALS = ("attfind on plain", "stylespace on plain", "latent gradient", "sefa", "grid")
 
 
-def main(name: str = "planted", /) -> None:
+def main(name: str = "planted", /, *, beside: str = "") -> None:
     """Print the tables of a result.
 
     Args:
         name: of the JSON file in benchmarks/results.
+        beside: another one, whose scores on the same cells stand before the first one's.
     """
     result = last_result(name)
-    for table in (methods, marks, factors, cells, controls, ablations):
-        if rows := list(table(result)):
-            head, *rest = (f"| {' | '.join(row)} |" for row in rows)
-            print("\n".join([head, "|" + "---|" * len(rows[0]), *rest, ""]))
+    tables = [table(result) for table in (methods, marks, factors, cells, controls, ablations)]
+    if beside:
+        tables = [shared(last_result(beside), result)]
+    for rows in filter(None, map(list, tables)):
+        head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+        print("\n".join([head, "|" + "---|" * len(rows[0]), *rest, ""]))
 
 
 def methods(result: Json) -> Iterator[list[str]]:
@@ -90,6 +94,27 @@ def cells(result: Json) -> Iterator[list[str]]:
         scores = [digits(cell[key]) for key in ("f1", "purity", "twin_explained")]
         rivals = [digits(cell["rivals"].get(rival, {}).get("f1")) for rival in RIVALS]
         yield [label(cell), listed(cell["used"]), listed(named(cell)), *scores, flips, *rivals]
+
+
+def shared(before: Json, result: Json) -> Iterator[list[str]]:
+    """Scores of ours on the cells that two results have, and their means."""
+    keys = ("f1", "purity", "false_discovery", "sufficiency10", "sufficiency10_confirmed")
+    yield ["cell", "used", "ours names", *(SHOWN[key] for key in keys)]
+    known = {label(cell): cell for cell in before["cells"]}
+    pairs = [(known[label(c)], c) for c in result["cells"] if label(c) in known]
+    for pair in pairs:
+        names = " / ".join(listed(named(cell)) for cell in pair)
+        scores = [" / ".join(digits(cell[key]) for cell in pair) for key in keys]
+        yield [label(pair[1]), listed(pair[1]["used"]), names, *scores]
+    means = [" / ".join(digits(average(c[key] for c in side)) for side in zip(*pairs, strict=True))
+             for key in keys]  # fmt: skip
+    yield ["**mean**", "", "", *means]
+
+
+def average(values: Iterable[float | None]) -> float | None:
+    """Of the numbers there are."""
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def controls(result: Json) -> Iterator[list[str]]:

@@ -379,3 +379,16 @@ def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
     assert any(
         line.startswith("| leaves sum 2 small first 1060 | spot size |") for line in tables[4]
     )
+
+
+def test_two_results_on_the_cells_that_both_have(cells: Cells, tmp_path: Path, capsys) -> None:
+    """Before and now in one line each; cells of one alone are left out, so of the means too."""
+    before = ran(tmp_path)
+    now = before | {"cells": [c | {"f1": 0.5, "purity": None} for c in before["cells"][:3]]}
+    (tmp_path / "now.json").write_text(json.dumps(now))
+    capsys.readouterr()
+    planted_print.main("now", beside="planted")
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2 + 3 + 1
+    assert all("| 1.00 / 0.50 | 1.00 /  | 0.00 / 0.00 |" in line for line in lines[2:])
+    assert lines[-1].startswith("| **mean** |")
