@@ -11,6 +11,7 @@ from stylex import choosing
 from stylex.attfind import Search
 from stylex.chaining import towards
 from stylex.explaining import search
+from stylex.ledger import Ledger
 from stylex.scrutiny import returns
 from stylex.selection import considered, lead
 from stylex.stylespace import shift, shift_all
@@ -100,6 +101,17 @@ def test_chosen_again_is_what_was_chosen(model, found):
     barred = {found.towards(1)[0].coordinate}
     rest = choosing.again(model, found, count=3, without=barred)
     assert barred.isdisjoint(a.coordinate for a in rest.attributes)
+
+
+@pytest.mark.parametrize("target", [None, "yes"])
+def test_choosing_again_says_beforehand_how_much_it_is(model, found, target):
+    """One number to do from the first word on, which the work does not pass."""
+    told = []
+    ledger = Ledger(progress=lambda done, total: told.append((done, total)))
+    choosing.again(model, found, count=3, target=target, ledger=ledger)
+    assert len(told) > 1
+    assert len({total for _, total in told}) == 1
+    assert 0 < told[-1][0] <= told[-1][1]
 
 
 def test_a_fast_search_reports_nothing_foretold(model, found):

@@ -1,6 +1,6 @@
 """Choosing attributes with the model at hand: on top of each other, or unseen by D."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -132,6 +132,13 @@ def _beside(model: StylEx, found: Search) -> Search:
     return replace(found, styles=found.styles.to(device), bounds=found.bounds.to(device))
 
 
+def sought(classes: Sequence[str], target: str | int | None, source: int | None) -> list[int]:
+    """Classes whose effects a search needs; of two classes both, for they share one list."""
+    if target is None or (len(classes) == 2 and source is None):
+        return [k for k in range(len(classes)) if k != source]
+    return [class_index(classes, target)]
+
+
 def again(
     model: StylEx,
     found: Search,
@@ -158,8 +165,8 @@ def again(
     nets, among = (model.generator.synthesis, model.classifier), found.made.get("measured")
     given = {"target": options.get("target"), "count": count, "among": among, "ledger": ledger}
     if ledger:
-        ways = 1 if given["target"] is not None else len(found.classes)
-        _, ledger.expected = most_moves(len(found.logits), ways, count)
+        ways = sought(found.classes, given["target"], found.source)
+        _, ledger.expected = most_moves(len(found.logits), len(ways), count)
     new = on_top(_beside(model, found), model.layout, *nets, batch=model.at_once, **given)
     return replace(new, styles=found.styles, bounds=found.bounds)
 

@@ -36,7 +36,10 @@ HIDDEN = {"first": 0, "second": 1}  # of the deciding factors
 def drawn(
     rule: Rule, *, seed: int, control: Control = "", trained: int | None = None
 ) -> dict[str, tuple[Factors, Labels]]:
-    """Factors and labels of every split: shuffled, or without a factor's say, in the controls."""
+    """Factors and labels of every split: shuffled, or without a factor's say, in the controls.
+
+    Arguments as for `draw_images`.
+    """
     draw, mix = (torch.Generator().manual_seed(seed) for _ in range(2))
     sides = {}
     counts = COUNTS | ({"train": trained} if trained else {})

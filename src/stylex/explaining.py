@@ -18,7 +18,7 @@ from torch import Tensor
 from stylex import metrics, runs, stylespace, sweep
 from stylex.attfind import TENSORS, Search, class_index, find
 from stylex.chaining import most_moves
-from stylex.choosing import Choice, on_top
+from stylex.choosing import Choice, on_top, sought
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.exhibits import GROUPS
@@ -134,7 +134,7 @@ def search(
     bounds = stylespace.bounds(styles)
     level = threshold_of(threshold, len(model.classes))
     origin = None if source is None else class_index(model.classes, source)
-    sought = _sought(model.classes, target, origin)
+    targets = sought(model.classes, target, origin)
     alone = "cumulative" if rule == "subset" else rule
     asked = {"source": origin, "count": count, "threshold": level, "rule": alone}
     wanted = None if target is None else [target]
@@ -150,10 +150,10 @@ def search(
         mode = "fast" if moves > MANY else "exact"
         reason = f"{moves:,} moves are {'more' if moves > MANY else 'no more'} than {MANY:,}"
     if fast := mode != "exact":
-        options |= {"targets": sought, **asked, "rounded": mode == "bf16"}
+        options |= {"targets": targets, **asked, "rounded": mode == "bf16"}
     then = (0, 0)
     if rule == "subset":
-        then = most_moves(len(images), len(sought), count)
+        then = most_moves(len(images), len(targets), count)
     if say and ledger.rank == 0:
         say(f"{mode} ({reason}): {cost(given, ledger, fast, then=then, **options)}")
     if fast:
@@ -171,13 +171,6 @@ def search(
     }
     here = {name: getattr(found, name).cpu() for name in TENSORS.values()}
     return replace(found, made=found.made | made, **here)
-
-
-def _sought(classes: Sequence[str], target: str | int | None, origin: int | None) -> list[int]:
-    """Classes whose effects a search needs; of two classes both, for they share one list."""
-    if target is None or (len(classes) == 2 and origin is None):
-        return [k for k in range(len(classes)) if k != origin]
-    return [class_index(classes, target)]
 
 
 @torch.no_grad()

@@ -21,12 +21,18 @@ Splits = dict[str, ImageSet]
 
 
 def load(run: str, classifier: str | None) -> StylEx:
-    """The model of a run, around the classifier that is named or its own."""
+    """The model of a run, around the classifier that is named or its own; as `StylEx.load`."""
     return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
 
 
 def splits(model: StylEx, run: str, **options: int) -> tuple[Splits, str]:
-    """The images of a run as its training split them; or none, and why."""
+    """The images of a run as its training split them; or none, and why.
+
+    Args:
+        model: of the run; says the images' size.
+        run: its directory.
+        options: of `data.read_splits`.
+    """
     about = read_json(Run.open(run).about)
     source, group = about["data"]["source"], about["settings"]["group"]
     try:
@@ -65,6 +71,9 @@ def to_test(
     Args:
         sides, data, model, options: as for `to_search`.
         found: remembers its images, which may be of another folder.
+
+    Raises:
+        ValueError: the user's images are all known to the run.
     """
     if data is None:
         return sides["test"]

@@ -58,10 +58,8 @@ OTHERWISE: dict[str, Any] = {"perceptual": "classifier"}
 # DiffAugment would keep it asleep (docs/log.md, 2026-11-27)
 AWAKE: dict[str, Any] = {"augment": False, "adversarial_weight": 0.5, "discriminator_rate": 0.005}
 # where a base is nearly right: a third of the rates
-GENTLY: dict[str, Any] = {
-    **AWAKE,
-    **{"rate": 0.002, "encoder_rate": 0.001, "discriminator_rate": 0.0017},
-}
+GENTLY: dict[str, Any] = {"rate": 0.002, "encoder_rate": 0.001}
+GENTLY |= AWAKE | {"discriminator_rate": 0.0017}
 BASE_IMAGES = 60_000  # that are drawn for a base
 
 
