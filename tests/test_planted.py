@@ -154,10 +154,10 @@ def test_an_old_cell_ends_the_command_in_one_line(
     planted.plain.cache_clear()
 
     def stale(run: str, **asked: Any) -> dict:
-        raise ValueError(f"{run} was trained with hide_p 0.0; give other --runs")
+        raise ValueError(f"{run} was made with hide_p 0.0; give other --runs")
 
     monkeypatch.setattr(planted, "cell", stale)
-    with pytest.raises(SystemExit, match=r"^\S+ was trained with hide_p 0.0; give other --runs$"):
+    with pytest.raises(SystemExit, match=r"^\S+ was made with hide_p 0.0; give other --runs$"):
         ran(tmp_path)
     assert cells.plains == []
 
@@ -236,7 +236,7 @@ def test_a_result_of_another_recipe_ends_the_command_in_one_line(
     table["controls"][0]["settings"]["hide_p"] = 0.0
     write_json(tmp_path / "planted.json", table)
     before = lost(cells, tmp_path)
-    told = r"^planted.json: leaves-\S+-random-1060, 12,000 images, was trained with hide_p 0.0, "
+    told = r"^planted.json: leaves-\S+-random-1060, 12,000 images, was made with hide_p 0.0, "
     with pytest.raises(SystemExit, match=told + r"today it would be 0.5; give another --result$"):
         ran(tmp_path)
     with pytest.raises(SystemExit, match=r"none of the cells asked for; give another --result$"):

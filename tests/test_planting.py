@@ -5,11 +5,13 @@ import io
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from small import begun, seeing, tiny
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import made
@@ -185,13 +187,11 @@ def test_a_finished_cell_is_kept_and_another_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^.* holds another cell than .*; give another"):
         planting.cell(str(tmp_path), **(asked | {"seed": 3}))
     write_json(Run(tmp_path).planted, told | {"settings": today | {"hide_p": 0.0}})
-    with pytest.raises(ValueError, match=r"was trained with hide_p 0.0, today .* 0.5; give other"):
+    with pytest.raises(ValueError, match=r"was made with hide_p 0.0, today .* 0.5; give other"):
         planting.cell(str(tmp_path), **asked)
     write_json(Run(tmp_path).planted, told)
     write_json(Run(tmp_path).about, {"settings": today})  # not asked
-    with pytest.raises(
-        ValueError, match=r"does not say by which recipe it was trained; give other"
-    ):
+    with pytest.raises(ValueError, match=r"does not say by which recipe it was made; give other"):
         planting.cell(str(tmp_path), **asked)
 
 
@@ -209,6 +209,22 @@ def test_a_recipe_is_what_a_cell_does_not_say_itself() -> None:
     assert (other["perceptual"], other["rate"]) == ("none", 1.0)
     warm = planting.recipe({"training": {"encoder_rate": 1.0}, "begins_after": 1})
     assert (warm["perceptual"], warm["rate"], warm["encoder_rate"]) == ("lpips", 0.002, 1.0)
+
+
+def test_a_search_by_another_rule_is_not_taken_up(few, tmp_path: Path, monkeypatch) -> None:
+    """The same one is read; one by the notebook's rule gives way to a new one."""
+    monkeypatch.setattr(planting, "SEARCHED", 6)
+    model = tiny(seeing())
+    files = Run(begun(tmp_path, model))
+    draw_images(draw_rule(0), files, seed=0)
+    photos = read_splits(files.images, resolution=planting.SIDE)["search"]
+    first = planting.search(model, photos, files)
+    assert planting.how(first) == planting.SEARCHING
+    monkeypatch.setattr(planting.explaining, "search", again)
+    assert torch.equal(planting.search(model, photos, files).effects, first.effects)
+    replace(first, rule="cumulative").save(files.path)
+    with pytest.raises(AssertionError, match="done again"):
+        planting.search(model, photos, files)
 
 
 @pytest.fixture

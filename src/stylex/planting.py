@@ -61,6 +61,7 @@ AWAKE: dict[str, Any] = {"augment": False, "adversarial_weight": 0.5, "discrimin
 GENTLY: dict[str, Any] = {"rate": 0.002, "encoder_rate": 0.001}
 GENTLY |= AWAKE | {"discriminator_rate": 0.0017}
 BASE_IMAGES = 60_000  # that are drawn for a base
+SEARCHING: dict[str, Any] = {"mode": "fast", "rule": "subset"}  # how a cell is searched
 
 
 def cell(
@@ -146,7 +147,8 @@ def cell(
     if plain:
         progress(f"{run}: rivals")
         table["rivals"] = compete(stand, model, found, photos, plain)
-    table["settings"] = {name: then["settings"].get(name) for name in recipe(asked)}
+    by = then["settings"] | {"search": how(found)}
+    table["settings"] = {name: by.get(name) for name in recipe(asked)}
     table["minutes"] = (time.monotonic() - began) / 60
     table["core_minutes"] = (time.process_time() - worked) / 60
     write_json(files.planted, table)
@@ -156,17 +158,19 @@ def cell(
 def recipe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a cell's training as they are today, less those that each cell says itself.
 
+    `search` among them is how the cell is searched.
+
     Args:
         asked: what the cell says: `training`, and `begins_after` where it has a base.
     """
     parts = inspect.signature(train).parameters.values()
     today = {part.name: part.default for part in parts if part.default is not part.empty}
-    today |= _otherwise(asked.get("begins_after")) | asked["training"]
+    today |= _otherwise(asked.get("begins_after")) | asked["training"] | {"search": SEARCHING}
     return {k: v for k, v in today.items() if k not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}}
 
 
 def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --runs") -> None:
-    """Whether a finished cell was trained as it would be today: old cells are no new result.
+    """Whether a finished cell was made as it would be today: old cells are no new result.
 
     Args:
         table: of `cell`, with the `settings` of its training.
@@ -177,12 +181,12 @@ def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --r
         ValueError: an option was another one then, or nothing says what it was.
     """
     if "settings" not in table:
-        raise ValueError(f"{place} does not say by which recipe it was trained; give {give}")
+        raise ValueError(f"{place} does not say by which recipe it was made; give {give}")
     then = table["settings"]
     for name, now in recipe(table).items():
         if then.get(name) != now:
             raise ValueError(
-                f"{place} was trained with {name} {then.get(name)}, today it would be {now}; "
+                f"{place} was made with {name} {then.get(name)}, today it would be {now}; "
                 f"give {give}"
             )
 
@@ -287,13 +291,19 @@ def train_plain(
 
 
 def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
-    """AttFind on some of the search images, unless it was done at this point of the training."""
+    """AttFind on some of the search images, unless it was done so at this point of the training."""
     with suppress(FileNotFoundError, ValueError):  # none yet, or one of before
-        return Search.load(files.path)
+        if how(found := Search.load(files.path)) == SEARCHING:
+            return found
     images = photos.batch(spread(len(photos), SEARCHED))
-    found = explaining.search(model, images, mode="fast")
+    found = explaining.search(model, images, **SEARCHING)
     found.save(files.path)
     return found
+
+
+def how(found: Search) -> dict[str, Any]:
+    """Mode and rule of a search, to be compared with `SEARCHING`."""
+    return {"mode": found.made["mode"], "rule": found.rule}
 
 
 # --- found against true --------------------------------------------------------------------------
@@ -356,7 +366,7 @@ def compete(
     generator.eval().requires_grad_(False)
     images = photos.batch(spread(len(photos), SEARCHED))
     entrants = chain(
-        rivals.on_plain(generator, explaining.search(generator, images, mode="fast")),
+        rivals.on_plain(generator, explaining.search(generator, images, **SEARCHING)),
         rivals.on_generator(model, found, images),
         [("pixels", rivals.Pixels(model.classifier)), ("grid", None)],
     )
