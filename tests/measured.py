@@ -15,6 +15,8 @@ PASSED = {
     "comes through w": "0.14 of its coordinate's range come from the condition p, allowed 0.50",
     "stays in the data": "D finds the edits as real as photos 0.97 times as often as the unedited "
     "images, wanted 0.50",
+    "drawn again": "of the edit 0.78 comes back where the model draws the edited image again, "
+    "wanted 0.50",
     "found again": "0.86 of the searches on resampled images find it again, wanted 0.50",
 }
 
@@ -37,6 +39,7 @@ def attribute(target: int, rank: int, coordinate: int, direction: int = 1, **oth
         "usual": 0.95,
         "usual_before": 0.98,
         "still_usual": 0.97,
+        "comes_back": 0.78,
         "returns": 0.86,
         "flipped": 0.07,
         "effects": [-0.44, 0.83],

@@ -219,7 +219,7 @@ def test_a_search_by_another_rule_is_not_taken_up(few, tmp_path: Path, monkeypat
     draw_images(draw_rule(0), files, seed=0)
     photos = read_splits(files.images, resolution=planting.SIDE)["search"]
     first = planting.search(model, photos, files)
-    assert planting.how(first) == planting.SEARCHING
+    assert planting.how(first) == planting.ASKING
     monkeypatch.setattr(planting.explaining, "search", again)
     assert torch.equal(planting.search(model, photos, files).effects, first.effects)
     replace(first, rule="cumulative").save(files.path)

@@ -22,6 +22,7 @@ from stylex.shapes import Bounds, Effects, Logits, Score, Styles
 from stylex.stylespace import Attribute, Layout, shift
 
 TENSORS = {"bounds": "bounds", "effects": "effects", "base_logits": "logits", "styles": "styles"}
+OF_THE_LIST = ("certificate", "without", "candidates", "comes_back")  # what "made" says of it alone
 HOW = ("strength", "threshold", "rule", "source")  # fields of a search kept under "made"
 
 
@@ -264,7 +265,7 @@ def find_again(
         options: `source`, `count`, `threshold`, `rule`, `without` of `find`.
     """
     given = {n: getattr(found, n) for n in ("classes", "bounds", "styles", "strength")}
-    made = {n: said for n, said in found.made.items() if n not in ("certificate", "without")}
+    made = {n: said for n, said in found.made.items() if n not in OF_THE_LIST}
     if (among := made.get("measured")) is not None:
         says = (
             f"Chosen again among the {len(among)} coordinates that the fast search measured on all "

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.attfind import Search
@@ -21,10 +21,13 @@ from stylex.shapes import Logits, Styles
 from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
+BLOCKS = 4  # times as many moves as are wanted are looked at, where some do not stand [O]
 
 Moves = Int64[Tensor, "m 2"]  # coordinate, direction
 Measure = Callable[[Styles, Logits, Moves], Float[Tensor, "n m k"]]
 """What each move changes in the logits of images that stand at these styles and logits."""
+Stands = Callable[[Sequence["Side"], Moves], Bool[Tensor, " m"]]
+"""Which moves may be chosen at all, seen on some images of each side."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,12 @@ def rows_of(found: Search, target: int) -> Int64[Tensor, " n"]:
 
 
 def candidates(
-    found: Search, here: Sequence[Side], *, count: int, barred: Collection[int] = ()
+    found: Search,
+    here: Sequence[Side],
+    *,
+    count: int,
+    barred: Collection[int] = (),
+    stands: Stands | None = None,
 ) -> Moves:
     """The moves that alone take the images furthest, twice as many as are wanted.
 
@@ -101,6 +109,8 @@ def candidates(
         here: the images, one side at least.
         count: attributes wanted.
         barred: coordinates that are out of the question.
+        stands: whether moves may be chosen; asked until enough of them do, or four times as many
+            were asked about. By default all may, and where none of those does.
     """
     gains = rises = found.effects.new_zeros(found.effects.shape[1:3])
     # a fast search foretells the classes it seeks only: of others nothing can be said of all moves
@@ -116,9 +126,17 @@ def candidates(
             rises = rises + own / len(side.rows)
     gains = gains.masked_fill(rises <= 0, -inf)
     gains[list(barred)] = -inf
-    order = gains.flatten().argsort(descending=True, stable=True)[: 2 * count]
+    order = gains.flatten().argsort(descending=True, stable=True)
     order = order[gains.flatten()[order] > -inf].to(found.styles.device)
-    return torch.stack([order // 2, order % 2], 1)
+    moves = torch.stack([order // 2, order % 2], 1)
+    if stands is None:
+        return moves[: 2 * count]
+    kept = moves[:0]
+    for some in moves.split(2 * count)[:BLOCKS]:
+        kept = torch.cat([kept, some[stands(here, some)]])[: 2 * count]
+        if len(kept) == 2 * count:
+            break
+    return kept if len(kept) else moves[: 2 * count]
 
 
 def chain(
@@ -128,6 +146,7 @@ def chain(
     *,
     count: int,
     barred: Collection[int] = (),
+    stands: Stands | None = None,
     moves: Moves | None = None,
 ) -> list[Step]:
     """Moves on top of each other, each the one that takes the images furthest (`furthest`).
@@ -138,6 +157,7 @@ def chain(
         here: the images.
         count: most steps; a coordinate that was moved is not moved again.
         barred: coordinates that are out of the question.
+        stands: whether moves may be chosen, see `candidates`.
         moves: to choose among; by default the `candidates`.
 
     Returns:
@@ -145,7 +165,8 @@ def chain(
     """
     if not here:
         return []
-    moves = candidates(found, here, count=count, barred=barred) if moves is None else moves
+    if moves is None:
+        moves = candidates(found, here, count=count, barred=barred, stands=stands)
     steps: list[Step] = []
     styles = [found.styles[side.rows] for side in here]
     logits = [found.logits[side.rows].to(styles[0]) for side in here]
@@ -207,7 +228,7 @@ def chains(
         measure, found: as for `chain`.
         targets: the classes.
         among: for each of them the moves to choose among; by default the `candidates`.
-        options: `count` and `barred` of `chain`.
+        options: `count`, `barred` and `stands` of `chain`.
     """
     moves = dict.fromkeys(targets) | dict(among or {})
     if _shared(found):

@@ -1,25 +1,41 @@
 """Choosing attributes with the model at hand: on top of each other, or unseen by D."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
-from stylex.chaining import Measure, Moves, Step, chains, most_moves, rows_of, towards
+from stylex.chaining import (
+    Measure,
+    Moves,
+    Side,
+    Stands,
+    Step,
+    chains,
+    most_moves,
+    rows_of,
+    towards,
+)
 from stylex.ledger import Ledger
+from stylex.looking import spread
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
-from stylex.selection import CHANGED, attribute_over, stable
-from stylex.shapes import Bounds, Classify, Logits, Styles
+from stylex.selection import CHANGED, COMES_BACK, attribute_over, stable
+from stylex.shapes import Bounds, Classify, Images, Logits, Styles
 from stylex.stylespace import Layout, shift
 
 Choice = Literal["subset", "cumulative", "single", "share"]
 NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
+SEEN_AGAIN = 8  # images of each side that tell whether a move comes back [O]
+
+Redraw = Callable[[Images], Images]
+"""Images as the model reconstructs them."""
 
 
 def engine(
@@ -52,6 +68,56 @@ def engine(
     return measure
 
 
+def share_back(change: Images, again: Images) -> float:
+    """Share of a change of images that comes back where the model draws both sides of it again.
+
+    Photos are drawn again as they are, more or less: encoder and generator have learnt it. So of an
+    edit that shows what photos can show the change comes back, and what only its own coordinate can
+    draw is lost.
+
+    Args:
+        change: edited less unedited images, `[n, c, h, w]`.
+        again: the same of their reconstructions.
+
+    Returns:
+        1 less the share of the change's energy that the two differ by: at most 1, below 0 where
+        something else comes; 0 where nothing changes.
+    """
+    whole = change.square().sum()
+    return (1 - (again - change).square().sum() / whole).item() if whole > 0 else 0.0
+
+
+def coming_back(
+    found: Search, synthesis: Synthesis, redraw: Redraw, *, batch: int = sweep.MOST
+) -> Stands:
+    """Moves stand of whose change of the picture half comes back where the model draws it again.
+
+    On planted scenes that share is nearly what the twins explain of an edit, and it needs no truth
+    (docs/log.md, 2026-11-27).
+
+    Args:
+        found: whose styles are moved.
+        synthesis, batch: as for `engine`.
+        redraw: the model.
+    """
+
+    def draw(styles: Styles) -> Images:
+        return in_batches(lambda some: synthesis(some).clamp(-1, 1), styles, batch=batch)
+
+    def stands(here: Sequence[Side], moves: Moves) -> Bool[Tensor, " m"]:
+        rows = [side.rows[spread(len(side.rows), SEEN_AGAIN).to(moves.device)] for side in here]
+        before = draw(found.styles[torch.cat(rows)])
+        redrawn, by, shares = redraw(before), found.strength, []
+        for ways in zip(*(side.way(moves).tolist() for side in here), strict=True):
+            its = zip(rows, ways, strict=True)
+            moved = [shift(found.styles[r], j, d, found.bounds, by) for r, (j, d) in its]
+            after = draw(torch.cat(moved))
+            shares.append(share_back(after - before, redraw(after) - redrawn))
+        return torch.tensor(shares, device=moves.device) >= COMES_BACK
+
+    return stands
+
+
 def on_top(
     found: Search,
     layout: Layout,
@@ -61,6 +127,7 @@ def on_top(
     target: int | str | None = None,
     count: int = 10,
     among: Collection[int] | None = None,
+    redraw: Redraw | None = None,
     batch: int = sweep.MOST,
     ledger: Ledger | None = None,
 ) -> Search:
@@ -73,11 +140,12 @@ def on_top(
         target: class whose attributes are wanted, by name or index; every class by default.
         count: most attributes of each class.
         among: the only coordinates that may be chosen; None for all.
+        redraw: the model; where given, only moves that come back are chosen (`coming_back`).
 
     Returns:
         A search of rule "subset"; `made["candidates"]` are the moves that each class's chain chose
-        from. Effects of a fast search that were foretold and are reported now are measured, in
-        place.
+        from, `made["comes_back"]` is what was asked of them. Effects of a fast search that were
+        foretold and are reported now are measured, in place.
 
     Raises:
         ValueError: there is no such class.
@@ -88,10 +156,12 @@ def on_top(
     targets = every if target is None else [class_index(found.classes, target)]
     barred = set(found.made.get("without", ()))
     barred |= set() if among is None else set(range(layout.searched)) - set(among)
-    chained = chains(measure, found, targets, count=count, barred=barred)
+    stands = redraw and coming_back(found, synthesis, redraw, batch=batch)
+    chained = chains(measure, found, targets, count=count, barred=barred, stands=stands)
     moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
     named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
     made: dict[str, Any] = found.made | {"count": count, "candidates": named}
+    made |= {"comes_back": COMES_BACK} if redraw else {}
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
         some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
@@ -124,6 +194,11 @@ def walked(
     among = {k: torch.tensor(named[str(k)]) for k in targets if str(k) in named}
     among = {k: moves.to(found.styles.device) for k, moves in among.items()}
     return chains(engine(*given, **how), found, targets, among=among, **options)
+
+
+def redrawing(model: StylEx) -> Redraw:
+    """A model's `reconstruct`, a few images at a time."""
+    return partial(in_batches, model.reconstruct, batch=model.at_once)
 
 
 def _beside(model: StylEx, found: Search) -> Search:
@@ -164,6 +239,7 @@ def again(
         return found
     nets, among = (model.generator.synthesis, model.classifier), found.made.get("measured")
     given = {"target": options.get("target"), "count": count, "among": among, "ledger": ledger}
+    given |= {"redraw": redrawing(model)}
     if ledger:
         ways = sought(found.classes, given["target"], found.source)
         _, ledger.expected = most_moves(len(found.logits), len(ways), count)

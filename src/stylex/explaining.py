@@ -18,7 +18,7 @@ from torch import Tensor
 from stylex import metrics, runs, stylespace, sweep
 from stylex.attfind import TENSORS, Search, class_index, find
 from stylex.chaining import most_moves
-from stylex.choosing import Choice, on_top, sought
+from stylex.choosing import Choice, on_top, redrawing, sought
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.exhibits import GROUPS
@@ -162,6 +162,7 @@ def search(
         found = finish(*sweep.measure(*given, ledger=ledger, **options))
     if rule == "subset":
         own = {"target": target, "count": count, "batch": batch, "ledger": ledger}
+        own |= {"redraw": redrawing(model)}
         found = on_top(found, model.layout, net, classify, **own)
     made = {
         "mode": mode,

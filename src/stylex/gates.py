@@ -7,7 +7,7 @@ is said in the sentence, so that a reader can draw the line elsewhere.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stylex.selection import CHANGED
+from stylex.selection import CHANGED, COMES_BACK
 
 KEPT = 0.5  # share of the effect that must survive noise and blur
 PANEL_KEPT = 0.25  # of the effect, both in standard deviations: another model weighs it its own way
@@ -45,6 +45,8 @@ def attribute_gates(numbers: Numbers) -> list[Gate]:
                  "from the condition p, allowed {}"),
         _at_least("stays in the data", numbers, "still_usual", USUAL, "D finds the edits as real "
                   "as photos {} times as often as the unedited images, wanted {}"),
+        _at_least("drawn again", numbers, "comes_back", COMES_BACK, "of the edit {} comes "
+                  "back where the model draws the edited image again, wanted {}"),
         _at_least("found again", numbers, "returns", RETURNS, "{} of the searches on resampled "
                   "images find it again, wanted {}"),
     ]  # fmt: skip

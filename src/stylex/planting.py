@@ -41,6 +41,7 @@ from stylex.readers import Reader, train_reader
 from stylex.runs import Run, read_json, read_tensors, write_json
 from stylex.scenes import SCENES, SPREAD
 from stylex.scrutiny import scrutinise
+from stylex.selection import COMES_BACK
 from stylex.shapes import Images, Logits
 from stylex.subjects import Subjects
 from stylex.synthetic import CLASSES, Kind, Rule, draw_rule
@@ -61,7 +62,9 @@ AWAKE: dict[str, Any] = {"augment": False, "adversarial_weight": 0.5, "discrimin
 GENTLY: dict[str, Any] = {"rate": 0.002, "encoder_rate": 0.001}
 GENTLY |= AWAKE | {"discriminator_rate": 0.0017}
 BASE_IMAGES = 60_000  # that are drawn for a base
-SEARCHING: dict[str, Any] = {"mode": "fast", "rule": "subset"}  # how a cell is searched
+# how a cell is searched: options of it, and what it asks of its moves
+SEARCHING: dict[str, Any] = {"mode": "fast", "rule": "subset"}
+ASKING: dict[str, Any] = SEARCHING | {"comes_back": COMES_BACK}
 
 
 def cell(
@@ -165,7 +168,7 @@ def recipe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     parts = inspect.signature(train).parameters.values()
     today = {part.name: part.default for part in parts if part.default is not part.empty}
-    today |= _otherwise(asked.get("begins_after")) | asked["training"] | {"search": SEARCHING}
+    today |= _otherwise(asked.get("begins_after")) | asked["training"] | {"search": ASKING}
     return {k: v for k, v in today.items() if k not in {*OWN, *NOT_SETTINGS, *MAY_CHANGE}}
 
 
@@ -293,7 +296,7 @@ def train_plain(
 def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
     """AttFind on some of the search images, unless it was done so at this point of the training."""
     with suppress(FileNotFoundError, ValueError):  # none yet, or one of before
-        if how(found := Search.load(files.path)) == SEARCHING:
+        if how(found := Search.load(files.path)) == ASKING:
             return found
     images = photos.batch(spread(len(photos), SEARCHED))
     found = explaining.search(model, images, **SEARCHING)
@@ -302,8 +305,8 @@ def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
 
 
 def how(found: Search) -> dict[str, Any]:
-    """Mode and rule of a search, to be compared with `SEARCHING`."""
-    return {"mode": found.made["mode"], "rule": found.rule}
+    """How a search was made, to be compared with `ASKING`."""
+    return {"rule": found.rule} | {name: found.made.get(name) for name in ("mode", "comes_back")}
 
 
 # --- found against true --------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from torch import Tensor
 from stylex.attfind import Search, find
 from stylex.augment import gaussian_blur
 from stylex.chaining import won
-from stylex.choosing import walked
+from stylex.choosing import share_back, walked
 from stylex.gates import ALIKE, artefact, attribute_gates, trusted
 from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
 from stylex.model import StylEx, in_batches
-from stylex.shapes import Images, Logits, Styles
+from stylex.shapes import Images, Latents, Logits, Styles
 from stylex.stylespace import Attribute, shift_all
 from stylex.subjects import Drawn, Subjects
 
@@ -54,8 +54,9 @@ def scrutinise(
         edited and unedited images within D's range, and `still_usual`, their ratio; `returns`,
         how often resampled searches find it; `effects` on every class; `overlap` of its difference
         map with the most alike one of another coordinate; `own_return` and `other_return` of the
-        re-encoded edit, in ranges of the coordinates; its `gates`, and whether it is `trusted` or
-        an `artefact`.
+        re-encoded edit, in ranges of the coordinates; `comes_back`, the share of the change of the
+        picture that the model draws again (`choosing.share_back`); its `gates`, and whether it is
+        `trusted` or an `artefact`.
     """
     from_p = shares_from_p(subjects)
     back = returns(found, subjects.model, seed=seed) if back is None else back
@@ -129,6 +130,7 @@ class _Unedited:
     noisy: Logits
     soft: Logits
     styles: Styles  # of the images seen by the encoder again
+    redrawn: Images  # as the model draws them again
 
 
 def _unedited(subjects: Subjects, rows: Tensor, *, seed: int) -> _Unedited:
@@ -143,7 +145,13 @@ def _unedited(subjects: Subjects, rows: Tensor, *, seed: int) -> _Unedited:
         noisy=in_batches(model.classifier, images + noise),
         soft=in_batches(model.classifier, _blurred(images)),
         styles=in_batches(model.style, again, subjects.p[rows]),
+        redrawn=_redrawn(model, again, subjects.redrawn.logits[rows]),
     )
+
+
+def _redrawn(model: StylEx, w: Latents, logits: Logits) -> Images:
+    """`reconstruct` of images whose w and logits are known."""
+    return in_batches(lambda w, p: model.synthesize(model.style(w, p)), w, logits.softmax(1))
 
 
 def _blurred(images: Images) -> Images:
@@ -192,9 +200,10 @@ def _reencoded(
     *,
     others: Sequence[Attribute],
 ) -> dict[str, Any]:
-    """Which attributes the encoder sees in the edited image, in ranges of each coordinate."""
+    """What comes back of an edit that the encoder sees: attributes, in ranges, and the picture."""
     model, p = subjects.model, subjects.p[before.rows]
-    again = in_batches(model.style, in_batches(model.encode, edited.images), p)
+    w = in_batches(model.encode, edited.images)
+    again, redrawn = in_batches(model.style, w, p), _redrawn(model, w, edited.logits)
     reach = (found.bounds[1] - found.bounds[0]).clamp_min(1e-8)
     moves = ((again - before.styles) / reach).mean(0)
     toward = {_key(a): (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
@@ -204,6 +213,7 @@ def _reencoded(
         "own_return": toward[_key(attribute)],
         "other_return": None if strongest is None else rest[strongest],
         "other_coordinate": None if strongest is None else strongest.coordinate,
+        "comes_back": share_back(edited.images - before.images, redrawn - before.redrawn),
     }
 
 

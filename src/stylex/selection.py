@@ -16,6 +16,7 @@ from stylex.stylespace import Attribute
 
 Rule = Literal["cumulative", "single", "share"]
 CHANGED = 0.2  # logits: an image counts as changed above this (method.md 4.3, notebook)
+COMES_BACK = 0.5  # share of an edit's change that the model must draw again [O]
 FEWEST = 0.03  # share of images: the rule "share" stops under it (method.md 4.3, notebook)
 
 

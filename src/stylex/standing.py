@@ -18,6 +18,7 @@ GATES = {  # each gate and the number in the evidence that it asks for
     "seen by the panel": "panel",
     "comes through w": "from_p",
     "stays in the data": "still_usual",
+    "drawn again": "comes_back",
     "found again": "returns",
 }
 STANDINGS = {
