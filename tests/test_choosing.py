@@ -5,15 +5,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from small import SIDE, Quarters, searched, tiny, weighing
+from small import SIDE, Plain, Quarters, searched, seeing, tiny, weighing
 
 from stylex import choosing
 from stylex.attfind import Search
-from stylex.chaining import towards
+from stylex.chaining import sides, towards
 from stylex.explaining import search
 from stylex.ledger import Ledger
 from stylex.scrutiny import returns
-from stylex.selection import considered, lead
+from stylex.selection import COMES_BACK, considered, lead
 from stylex.stylespace import shift, shift_all
 
 # "yes" gains 1.0, 0.5 and 0.25 per gray of the first three quarters
@@ -157,6 +157,40 @@ def test_how_sure_the_list_is(model, found):
     assert all(0 < share <= 1 for share in back["attributes"].values())
     assert 0 < back["low"] <= back["rank_biased_overlap"] <= back["high"] <= 1
     assert returns(found, model) == back
+
+
+def test_the_share_that_comes_back():
+    """All, none, half of each pixel, or something else in its place; nothing of nothing."""
+    change = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.5
+    for again, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
+        assert choosing.share_back(change, again * change) == pytest.approx(share, abs=1e-6)
+    assert choosing.share_back(0 * change, change) == 0.0
+
+
+def test_what_the_encoder_cannot_see_does_not_come_back():
+    """The last coordinate draws a checkerboard, which has no gray: drawn again it is gone."""
+    model = Plain(seeing(0), smudge=0.3)
+    found = searched(model, [*GRAYS, [0.2] * 4])
+    stands = choosing.coming_back(found, model.synthesize, model.reconstruct)
+    moves = torch.tensor([[0, 1], [3, 1], [2, 0], [3, 0], [1, 1]])
+    for here in (sides(found, 1), sides(found, 0)[:1]):
+        assert stands(here, moves).tolist() == [True, False, True, False, True]
+
+
+def test_a_search_chooses_what_comes_back(model, found, photos):
+    """It says so; the paper's own rules ask nothing, and nothing is left out where all comes."""
+    assert found.made["comes_back"] == COMES_BACK
+    assert "comes_back" not in choosing.again(model, found, rule="cumulative").made
+    assert "comes_back" not in search(model, photos, rule="cumulative").made
+    nets = (model.generator.synthesis, model.classifier)
+
+    def chosen(redraw):
+        new = choosing.on_top(found, model.layout, *nets, count=3, redraw=redraw)
+        return [(a.coordinate, a.direction) for a in new.towards(1)]
+
+    whole = chosen(None)
+    assert chosen(lambda images: images) == whole
+    assert chosen(lambda images: 0 * images) == whole  # none comes back: all may be chosen
 
 
 class Seeing(torch.nn.Module):

@@ -61,7 +61,8 @@ def test_a_smudge_is_an_artefact():
     assert result["artefact"]
     assert not result["trusted"]
     shut = {gate["name"] for gate in result["gates"] if gate["passed"] is False}
-    assert {"survives blur", "seen by the panel"} <= shut
+    assert {"survives blur", "seen by the panel", "drawn again"} <= shut
+    assert result["comes_back"] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_shares_from_p_split_the_range():
@@ -82,6 +83,7 @@ def test_the_encoder_finds_its_own_edit_again():
     gray = quarters(80)[:, 0, 0, 0]
     assert result["own_return"] == pytest.approx((1 - gray[gray < 0]).mean().item() / 2, abs=1e-4)
     assert result["other_return"] is None  # one attribute only was found
+    assert result["comes_back"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_overlap_is_the_cosine_of_difference_maps():

@@ -87,9 +87,7 @@ def share_back(change: Images, again: Images) -> float:
     return (1 - (again - change).square().sum() / whole).item() if whole > 0 else 0.0
 
 
-def coming_back(
-    found: Search, synthesis: Synthesis, redraw: Redraw, *, batch: int = sweep.MOST
-) -> Stands:
+def coming_back(found: Search, draw: Callable[[Styles], Images], redraw: Redraw) -> Stands:
     """Moves stand of whose change of the picture half comes back where the model draws it again.
 
     On planted scenes that share is nearly what the twins explain of an edit, and it needs no truth
@@ -97,12 +95,8 @@ def coming_back(
 
     Args:
         found: whose styles are moved.
-        synthesis, batch: as for `engine`.
-        redraw: the model.
+        draw, redraw: the model, from styles and from images.
     """
-
-    def draw(styles: Styles) -> Images:
-        return in_batches(lambda some: synthesis(some).clamp(-1, 1), styles, batch=batch)
 
     def stands(here: Sequence[Side], moves: Moves) -> Bool[Tensor, " m"]:
         rows = [side.rows[spread(len(side.rows), SEEN_AGAIN).to(moves.device)] for side in here]
@@ -156,7 +150,8 @@ def on_top(
     targets = every if target is None else [class_index(found.classes, target)]
     barred = set(found.made.get("without", ()))
     barred |= set() if among is None else set(range(layout.searched)) - set(among)
-    stands = redraw and coming_back(found, synthesis, redraw, batch=batch)
+    draw = partial(in_batches, lambda some: synthesis(some).clamp(-1, 1), batch=batch)
+    stands = redraw and coming_back(found, draw, redraw)
     chained = chains(measure, found, targets, count=count, barred=barred, stands=stands)
     moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
     named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
