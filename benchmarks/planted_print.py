@@ -3,7 +3,8 @@
     python benchmarks/planted_print.py
     python benchmarks/planted_print.py planted_awake --beside planted    # cells that both have
 
-Prints Markdown: methods, marks that were set beforehand, factors, cells, controls, ablations.
+Prints Markdown: methods, marks that were set beforehand, factors, cells, controls, what comes back
+of edits beside what twins explain of them, ablations.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,9 @@ from typing import Any
 import tyro
 from made import last_result
 from planted_table import AT_LEAST, AT_LEAST_CORRELATED, AT_MOST_FALSE, SLOPES, named
+
+from stylex.selection import COMES_BACK
+from stylex.truth import EXPLAINED
 
 Json = Mapping[str, Any]
 
@@ -37,7 +41,8 @@ def main(name: str = "planted", /, *, beside: str = "") -> None:
         beside: another one, whose scores on the same cells stand before the first one's.
     """
     result = last_result(name)
-    tables = [table(result) for table in (methods, marks, factors, cells, controls, ablations)]
+    shown = (methods, marks, factors, cells, controls, redrawn, ablations)
+    tables = [table(result) for table in shown]
     if beside:
         tables = [shared(last_result(beside), result)]
     for rows in filter(None, map(list, tables)):
@@ -125,6 +130,20 @@ def controls(result: Json) -> Iterator[list[str]]:
         passed = f"{cell['passed']} of {cell['looked_at']}"
         words = [cell["hidden"] or "", listed(cell["used"]), listed(named(cell))]
         yield [label(cell), *words, digits(cell["f1"]), passed, str(cell["passed_falsely"])]
+
+
+def redrawn(result: Json) -> Iterator[list[str]]:
+    """Does what comes back of an edit, which needs no truth, tell what its twins explain?"""
+    every = [row for cell in (*result["cells"], *result["controls"]) for row in cell["attributes"]]
+    rows = [row for row in every if row.get("comes_back") is not None]  # not asked at first
+    if not rows:
+        return
+    yield ["attributes", "twins explain half", "twins explain less", "mean distance of the two"]
+    for says, back in (("half comes back", True), ("less comes back", False)):
+        its = [row for row in rows if (row["comes_back"] >= COMES_BACK) == back]
+        half = sum(row["explained"] >= EXPLAINED for row in its)
+        off = average(abs(row["comes_back"] - row["explained"]) for row in its)
+        yield [says, str(half), str(len(its) - half), digits(off)]
 
 
 def ablations(result: Json) -> Iterator[list[str]]:

@@ -284,14 +284,16 @@ def test_no_step_takes_the_images_back(seed, classes, sourced):
 @pytest.mark.parametrize(
     ("images", "classes", "expected"),
     [
-        (10, 2, (20, 10 * (4 + 3))),
-        (200, 2, (256, 128 * 7)),
-        (200, 3, (384, 192 * 7)),
-        (5, 1, (10, 35)),
+        (10, 2, (20 + 3 * 10 * 5, 10 * (4 + 3))),
+        (200, 2, (256 + 3 * 16 * 5, 128 * 7)),
+        (200, 3, (384 + 3 * 24 * 5, 192 * 7)),
+        (5, 1, (10 + 3 * 5 * 5, 35)),
     ],
 )
 def test_what_it_may_cost(images, classes, expected):
-    """Two attributes among four moves: four and three are measured on each image."""
+    """Two attributes among four moves: four and three are measured on each image, and on eight of
+    a side four and what they began with are drawn, encoded and drawn.
+    """
     assert most_moves(images, classes, 2) == expected
 
 

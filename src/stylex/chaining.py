@@ -21,6 +21,7 @@ from stylex.shapes import Logits, Styles
 from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
+SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
 BLOCKS = 4  # times as many moves as are wanted are looked at, where some do not stand [O]
 
 Moves = Int64[Tensor, "m 2"]  # coordinate, direction
@@ -270,7 +271,9 @@ def won(
 
 
 def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
-    """At most so many images are folded, and so many moves of them measured.
+    """So many images are folded, or drawn, and so many moves of them measured, at most.
+
+    That candidates come back is seen on a few images, drawn as they are, encoded and drawn again.
 
     Args:
         images: of the search.
@@ -278,4 +281,5 @@ def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
         count: attributes of each.
     """
     rows = min(images, 2 * ON) if classes == 2 else min(images, ON) * classes
-    return rows * count, rows * sum(2 * count - done for done in range(count))
+    seen = min(images, classes * SEEN_AGAIN) * (2 * count + 1)
+    return rows * count + 3 * seen, rows * sum(2 * count - done for done in range(count))

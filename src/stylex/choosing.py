@@ -12,6 +12,7 @@ from torch import Tensor
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
 from stylex.chaining import (
+    SEEN_AGAIN,
     Measure,
     Moves,
     Side,
@@ -32,7 +33,6 @@ from stylex.stylespace import Layout, shift
 
 Choice = Literal["subset", "cumulative", "single", "share"]
 NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
-SEEN_AGAIN = 8  # images of each side that tell whether a move comes back [O]
 
 Redraw = Callable[[Images], Images]
 """Images as the model reconstructs them."""

@@ -317,7 +317,8 @@ def measure(model: StylEx, found: Search, stand: Bench, *, control: Control = ""
 
     An attribute passes where most of its pixel energy is explained by its twins and no gate of
     `scrutiny` is shut towards one class at least (`shut` names those of both); it does so falsely
-    where its main factor is not used, or where the labels were shuffled.
+    where its main factor is not used, or where the labels were shuffled. `comes_back` is what
+    `explained` might be told by without the truth, mean of both classes.
 
     Args:
         model: trained on images of the rule.
@@ -331,8 +332,9 @@ def measure(model: StylEx, found: Search, stand: Bench, *, control: Control = ""
     subjects = Subjects(model, stand.photos, judges=judges)
     evidence = scrutinise(subjects, found, count=max(1, len(rows)))
     for row in rows:
-        its = [x["gates"] for x in evidence if x["rank"] == row["rank"]]
-        shut = [{gate["name"] for gate in gates if gate["passed"] is False} for gates in its]
+        its = [x for x in evidence if x["rank"] == row["rank"]]
+        row["comes_back"] = sum(x["comes_back"] for x in its) / len(its)
+        shut = [{gate["name"] for gate in x["gates"] if gate["passed"] is False} for x in its]
         row["shut"] = sorted(set().union(*shut))
         row["passed"] = row["explained"] >= EXPLAINED and any(not names for names in shut)
         row["false"] = row["passed"] and (control == "shuffled" or not row["used"])
