@@ -381,6 +381,20 @@ def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
     )
 
 
+def test_what_comes_back_beside_what_twins_explain(cells: Cells, tmp_path: Path, capsys) -> None:
+    """One attribute of four has the wrong side of a half; two that were not asked do not count."""
+    result = ran(tmp_path)
+    shares = [(0.9, 0.8), (0.7, 0.4), (0.2, 0.1), (0.5, 0.5), (None, 0.0), (None, 1.0)]
+    rows = [{"comes_back": back, "explained": told} for back, told in shares]
+    result["controls"][0]["attributes"] = [row | {"factor": None, "repeats": None} for row in rows]
+    (tmp_path / "asked.json").write_text(json.dumps(result))
+    capsys.readouterr()
+    planted_print.main("asked")
+    out = capsys.readouterr().out
+    assert "| half comes back | 2 | 1 | 0.13 |" in out
+    assert "| less comes back | 0 | 1 | 0.10 |" in out
+
+
 def test_two_results_on_the_cells_that_both_have(cells: Cells, tmp_path: Path, capsys) -> None:
     """Before and now in one line each; cells of one alone are left out, so of the means too."""
     before = ran(tmp_path)
