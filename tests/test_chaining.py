@@ -174,38 +174,40 @@ def test_candidates_are_twice_as_many_and_raise_the_class():
     assert candidates(found, here, count=9, barred={0, 2}).tolist() == [[1, 0]]
 
 
-def test_only_candidates_that_stand_are_taken():
-    """The best gives way to the next; where none stands, none gives way."""
+def test_only_candidates_that_come_back_are_taken():
+    """The best gives way to the next; where none comes back, none gives way."""
     found = found_of(leading(linear), LOW, source=0)
     here = sides(found, 1)
 
     def but(*shut):
-        return lambda here, moves: torch.tensor([j not in shut for j in moves[:, 0].tolist()])
+        return lambda here: (
+            lambda moves: torch.tensor([float(j not in shut) for j, _ in moves.tolist()])
+        )
 
-    assert candidates(found, here, count=1, stands=but(0)).tolist() == [[2, 1], [1, 0]]
-    assert candidates(found, here, count=1, stands=but(2)).tolist() == [[0, 1], [1, 0]]
-    assert candidates(found, here, count=9, stands=but(0, 1)).tolist() == [[2, 1]]
-    assert candidates(found, here, count=1, stands=but(0, 1, 2)).tolist() == [[0, 1], [2, 1]]
+    assert candidates(found, here, count=1, back=but(0)).tolist() == [[2, 1], [1, 0]]
+    assert candidates(found, here, count=1, back=but(2)).tolist() == [[0, 1], [1, 0]]
+    assert candidates(found, here, count=9, back=but(0, 1)).tolist() == [[2, 1]]
+    assert candidates(found, here, count=1, back=but(0, 1, 2)).tolist() == [[0, 1], [2, 1]]
 
 
 def test_no_more_is_asked_about_than_is_needed():
-    """Two at a time until two stand, or eight were asked about."""
+    """Two at a time until two come back, or eight were asked about."""
     falling = torch.arange(0.20, 0.0, -0.01)
     styles = torch.stack([-torch.ones(20), torch.ones(20)])
     found = found_of(leading(lambda rows: rows @ falling), styles, source=0)
     asked: list[int] = []
 
     def never_before(first):
-        def stands(here, moves):
+        def share(moves):
             asked.extend(moves[:, 0].tolist())
-            return moves[:, 0] >= first
+            return (moves[:, 0] >= first).float() - 0.5 * (moves[:, 0] == first)  # half is enough
 
-        return stands
+        return lambda here: share
 
     here = sides(found, 1)
     for first, chosen, most in ((0, [0, 1], 2), (3, [3, 4], 6), (7, [7], 8), (8, [0, 1], 8)):
         asked.clear()
-        moves = candidates(found, here, count=1, stands=never_before(first))
+        moves = candidates(found, here, count=1, back=never_before(first))
         assert moves[:, 0].tolist() == chosen
         assert asked == list(range(most))
 
@@ -287,6 +289,7 @@ def test_no_step_takes_the_images_back(seed, classes, sourced):
         (10, 2, (20 + 3 * 10 * 5, 10 * (4 + 3))),
         (200, 2, (256 + 3 * 16 * 5, 128 * 7)),
         (200, 3, (384 + 3 * 24 * 5, 192 * 7)),
+        (5, 3, (30 + 3 * 15 * 5, 15 * 7)),
         (5, 1, (10 + 3 * 5 * 5, 35)),
     ],
 )

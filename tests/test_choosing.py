@@ -161,36 +161,105 @@ def test_how_sure_the_list_is(model, found):
 
 def test_the_share_that_comes_back():
     """All, none, half of each pixel, or something else in its place; nothing of nothing."""
-    change = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)) - 0.5
-    for again, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
-        assert choosing.share_back(change, again * change) == pytest.approx(share, abs=1e-6)
-    assert choosing.share_back(0 * change, change) == 0.0
+    draw = torch.Generator().manual_seed(0)
+    before, change = (torch.rand(2, 3, 4, 4, generator=draw) - 0.5 for _ in range(2))
+    for height, share in ((1.0, 1.0), (0.0, 0.0), (0.5, 0.75), (-1.0, -3.0)):
+        again = 0.9 * before  # an error that both sides have does not count
+        sides = (before, before + change, again, again + height * change)
+        assert choosing.share_back(*sides) == pytest.approx(share, abs=1e-5)
+    assert choosing.share_back(before, before, before, before + change) == 0.0
+
+
+def shares(model: Plain, rows: list[list[float]], moves: list[list[int]]) -> list[float]:
+    """What comes back of moves of all images, to three digits."""
+    found = searched(model, rows)
+    nets = (model.synthesize, choosing.redrawing(model))
+    back = choosing.coming_back(found, *nets, Ledger())(sides(found, 1))
+    return [round(share, 3) for share in back(torch.tensor(moves)).tolist()]
 
 
 def test_what_the_encoder_cannot_see_does_not_come_back():
     """The last coordinate draws a checkerboard, which has no gray: drawn again it is gone."""
+    moves = [[0, 1], [3, 1], [2, 0], [3, 0], [1, 1]]
     model = Plain(seeing(0), smudge=0.3)
-    found = searched(model, [*GRAYS, [0.2] * 4])
-    stands = choosing.coming_back(found, model.synthesize, model.reconstruct)
-    moves = torch.tensor([[0, 1], [3, 1], [2, 0], [3, 0], [1, 1]])
-    for here in (sides(found, 1), sides(found, 0)[:1]):
-        assert stands(here, moves).tolist() == [True, False, True, False, True]
+    assert shares(model, [*GRAYS, [0.2] * 4], moves) == [1.0, 0.0, 1.0, 0.0, 1.0]
 
 
-def test_a_search_chooses_what_comes_back(model, found, photos):
-    """It says so; the paper's own rules ask nothing, and nothing is left out where all comes."""
-    assert found.made["comes_back"] == COMES_BACK
-    assert "comes_back" not in choosing.again(model, found, rule="cumulative").made
-    assert "comes_back" not in search(model, photos, rule="cumulative").made
+def test_p_draws_nothing_again():
+    """It draws all that changes here, but it stays what it was: the encoder must have seen it."""
+    model = Plain(seeing(0), by_p=0.5, by_w=0.0)
+    assert shares(model, [*GRAYS, [0.2] * 4], [[0, 1], [0, 0]]) == [0.0, 0.0]
+
+
+def chosen(found: Search, target: int = 1) -> list[tuple[int, int]]:
+    """Coordinates and directions of a list."""
+    return [(a.coordinate, a.direction) for a in found.towards(target)]
+
+
+def test_what_does_not_come_back_is_not_chosen(model, found, monkeypatch):
+    """All but the first of the list comes back: it goes, the rest is chosen without it. A search
+    says that it was asked; of moves none of which comes back all may be chosen.
+    """
     nets = (model.generator.synthesis, model.classifier)
 
-    def chosen(redraw):
-        new = choosing.on_top(found, model.layout, *nets, count=3, redraw=redraw)
-        return [(a.coordinate, a.direction) for a in new.towards(1)]
+    def again(share_of) -> Search:
+        def back(found, draw, redraw, ledger):
+            return lambda here: lambda moves: torch.tensor([share_of(j) for j, _ in moves.tolist()])
 
-    whole = chosen(None)
-    assert chosen(lambda images: images) == whole
-    assert chosen(lambda images: 0 * images) == whole  # none comes back: all may be chosen
+        monkeypatch.setattr(choosing, "coming_back", back)
+        return choosing.on_top(
+            found, model.layout, *nets, count=3, redraw=choosing.redrawing(model)
+        )
+
+    plain = choosing.on_top(found, model.layout, *nets, count=3)
+    first = chosen(plain)[0][0]
+    without = replace(found, made=found.made | {"without": [first]})
+    rest = choosing.on_top(without, model.layout, *nets, count=3)
+    assert chosen(rest) != chosen(plain)
+    assert chosen(again(lambda j: float(j != first))) == chosen(rest)
+    assert chosen(again(lambda j: 0.4)) == chosen(again(lambda j: 0.5)) == chosen(plain)
+    assert again(lambda j: 0.5).made["comes_back"] == COMES_BACK
+    assert plain.made["comes_back"] is None
+
+
+def test_every_search_asks_what_comes_back(model, found, photos, monkeypatch):
+    """The first one, one that chooses again and one unseen by D; the paper's own rules do not."""
+    asked: list[int] = []
+    true = choosing.coming_back
+
+    def counting(*given):
+        asked.append(1)
+        return true(*given)
+
+    monkeypatch.setattr(choosing, "coming_back", counting)
+    assert search(model, photos, count=3).made["comes_back"] == COMES_BACK
+    assert choosing.again(model, found, count=3).made["comes_back"] == COMES_BACK
+    assert len(asked) == 2
+    assert "comes_back" not in choosing.again(model, found, rule="cumulative").made
+    assert "comes_back" not in search(model, photos, rule="cumulative").made
+    assert len(asked) == 2
+
+
+def test_what_comes_back_is_kept_for_all_processes(tmp_path):
+    """The second time, as in another process, nothing is drawn again."""
+    model = Plain(seeing(0), smudge=0.3)
+    found = searched(model, [*GRAYS, [0.2] * 4])
+    ledger = Ledger(tmp_path / "searching")
+    ledger.bind("a search")
+    moves, drawn = torch.tensor([[0, 1], [3, 1]]), []
+
+    def redraw(images, p):
+        drawn.append(len(images))
+        return choosing.redrawing(model)(images, p)
+
+    def back() -> list[float]:
+        here = sides(found, 1)
+        return choosing.coming_back(found, model.synthesize, redraw, ledger)(here)(moves).tolist()
+
+    first = back()
+    count = len(drawn)
+    assert back() == first
+    assert len(drawn) == count + 1  # the images before any move
 
 
 class Seeing(torch.nn.Module):

@@ -11,24 +11,24 @@ from math import inf
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stylex.attfind import Search
 from stylex.looking import spread
-from stylex.selection import considered, lead, stable
+from stylex.selection import COMES_BACK, considered, lead, stable
 from stylex.shapes import Logits, Styles
 from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
 SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
-BLOCKS = 4  # times as many moves as are wanted are looked at, where some do not stand [O]
+BLOCKS = 4  # times as many candidates are looked at, where some do not come back [O]
 
 Moves = Int64[Tensor, "m 2"]  # coordinate, direction
 Measure = Callable[[Styles, Logits, Moves], Float[Tensor, "n m k"]]
 """What each move changes in the logits of images that stand at these styles and logits."""
-Stands = Callable[[Sequence["Side"], Moves], Bool[Tensor, " m"]]
-"""Which moves may be chosen at all, seen on some images of each side."""
+Back = Callable[[Sequence["Side"]], Callable[[Moves], Float[Tensor, " m"]]]
+"""For images, what share of each move's change of the picture comes back (`choosing`)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def candidates(
     *,
     count: int,
     barred: Collection[int] = (),
-    stands: Stands | None = None,
+    back: Back | None = None,
 ) -> Moves:
     """The moves that alone take the images furthest, twice as many as are wanted.
 
@@ -110,8 +110,8 @@ def candidates(
         here: the images, one side at least.
         count: attributes wanted.
         barred: coordinates that are out of the question.
-        stands: whether moves may be chosen; asked until enough of them do, or four times as many
-            were asked about. By default all may, and where none of those does.
+        back: what comes back of moves: half of it must. Asked for twice as many moves as are wanted
+            at a time, four times at most; where none of all these does, nothing is asked of them.
     """
     gains = rises = found.effects.new_zeros(found.effects.shape[1:3])
     # a fast search foretells the classes it seeks only: of others nothing can be said of all moves
@@ -130,11 +130,11 @@ def candidates(
     order = gains.flatten().argsort(descending=True, stable=True)
     order = order[gains.flatten()[order] > -inf].to(found.styles.device)
     moves = torch.stack([order // 2, order % 2], 1)
-    if stands is None:
+    if back is None:
         return moves[: 2 * count]
-    kept = moves[:0]
+    share, kept = back(here), moves[:0]
     for some in moves.split(2 * count)[:BLOCKS]:
-        kept = torch.cat([kept, some[stands(here, some)]])[: 2 * count]
+        kept = torch.cat([kept, some[share(some) >= COMES_BACK]])[: 2 * count]
         if len(kept) == 2 * count:
             break
     return kept if len(kept) else moves[: 2 * count]
@@ -147,7 +147,7 @@ def chain(
     *,
     count: int,
     barred: Collection[int] = (),
-    stands: Stands | None = None,
+    back: Back | None = None,
     moves: Moves | None = None,
 ) -> list[Step]:
     """Moves on top of each other, each the one that takes the images furthest (`furthest`).
@@ -158,7 +158,7 @@ def chain(
         here: the images.
         count: most steps; a coordinate that was moved is not moved again.
         barred: coordinates that are out of the question.
-        stands: whether moves may be chosen, see `candidates`.
+        back: what comes back of moves, where `candidates` are sought.
         moves: to choose among; by default the `candidates`.
 
     Returns:
@@ -167,7 +167,7 @@ def chain(
     if not here:
         return []
     if moves is None:
-        moves = candidates(found, here, count=count, barred=barred, stands=stands)
+        moves = candidates(found, here, count=count, barred=barred, back=back)
     steps: list[Step] = []
     styles = [found.styles[side.rows] for side in here]
     logits = [found.logits[side.rows].to(styles[0]) for side in here]
@@ -229,7 +229,7 @@ def chains(
         measure, found: as for `chain`.
         targets: the classes.
         among: for each of them the moves to choose among; by default the `candidates`.
-        options: `count`, `barred` and `stands` of `chain`.
+        options: `count`, `barred` and `back` of `chain`.
     """
     moves = dict.fromkeys(targets) | dict(among or {})
     if _shared(found):
@@ -271,9 +271,10 @@ def won(
 
 
 def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
-    """So many images are folded, or drawn, and so many moves of them measured, at most.
+    """So many images are folded, or drawn, and so many moves of them measured, nearly at most.
 
-    That candidates come back is seen on a few images, drawn as they are, encoded and drawn again.
+    That moves come back is seen on eight images of a side: each is drawn, encoded and drawn again.
+    More than the candidates are asked where some of them do not.
 
     Args:
         images: of the search.
@@ -281,5 +282,7 @@ def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
         count: attributes of each.
     """
     rows = min(images, 2 * ON) if classes == 2 else min(images, ON) * classes
-    seen = min(images, classes * SEEN_AGAIN) * (2 * count + 1)
-    return rows * count + 3 * seen, rows * sum(2 * count - done for done in range(count))
+    seen = min(images, 2 * SEEN_AGAIN) if classes == 2 else min(images, SEEN_AGAIN) * classes
+    return rows * count + 3 * seen * (2 * count + 1), rows * sum(
+        2 * count - done for done in range(count)
+    )

@@ -6,36 +6,36 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
 from stylex.chaining import (
     SEEN_AGAIN,
+    Back,
     Measure,
     Moves,
     Side,
-    Stands,
     Step,
     chains,
     most_moves,
     rows_of,
     towards,
 )
-from stylex.ledger import Ledger
+from stylex.ledger import Ledger, key_of
 from stylex.looking import spread
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
 from stylex.selection import CHANGED, COMES_BACK, attribute_over, stable
-from stylex.shapes import Bounds, Classify, Images, Logits, Styles
+from stylex.shapes import Bounds, Classify, Images, Logits, Probabilities, Styles
 from stylex.stylespace import Layout, shift
 
 Choice = Literal["subset", "cumulative", "single", "share"]
 NOTICED, NOTICED_ON = 0.2, 10  # change of D's score, images (method.md 4.3, notebook)
 
-Redraw = Callable[[Images], Images]
-"""Images as the model reconstructs them."""
+Redraw = Callable[[Images, Probabilities], Images]
+"""Images encoded and drawn again, under probabilities that are given."""
 
 
 def engine(
@@ -68,48 +68,68 @@ def engine(
     return measure
 
 
-def share_back(change: Images, again: Images) -> float:
+def share_back(before: Images, after: Images, again: Images, after_again: Images) -> float:
     """Share of a change of images that comes back where the model draws both sides of it again.
 
     Photos are drawn again as they are, more or less: encoder and generator have learnt it. So of an
-    edit that shows what photos can show the change comes back, and what only its own coordinate can
+    edit that shows what photos can show the change comes back; what only its own coordinate can
     draw is lost.
 
     Args:
-        change: edited less unedited images, `[n, c, h, w]`.
-        again: the same of their reconstructions.
+        before, after: `[n, c, h, w]`.
+        again, after_again: the same, encoded and drawn again.
 
     Returns:
-        1 less the share of the change's energy that the two differ by: at most 1, below 0 where
-        something else comes; 0 where nothing changes.
+        1 less the energy (sum of squares over pixels) of what the two changes differ by, over that
+        of the change: at most 1, below 0 where something else comes; 0 where nothing changes.
     """
-    whole = change.square().sum()
-    return (1 - (again - change).square().sum() / whole).item() if whole > 0 else 0.0
+
+    def energies(*four: Images) -> Float[Tensor, "n 2"]:
+        x, y, x_again, y_again = four
+        off = (y_again - x_again) - (y - x)
+        return torch.stack([off.square().sum((1, 2, 3)), (y - x).square().sum((1, 2, 3))], 1)
+
+    lost, whole = in_batches(energies, before, after, again, after_again).sum(0).tolist()
+    return 1 - lost / whole if whole > 0 else 0.0
 
 
-def coming_back(found: Search, draw: Callable[[Styles], Images], redraw: Redraw) -> Stands:
-    """Moves stand of whose change of the picture half comes back where the model draws it again.
+def coming_back(
+    found: Search, draw: Callable[[Styles], Images], redraw: Redraw, ledger: Ledger
+) -> Back:
+    """What comes back of moves, seen on eight images of each side, all together (`share_back`).
 
-    On planted scenes that share is nearly what the twins explain of an edit, and it needs no truth
-    (docs/log.md, 2026-11-27).
+    On planted scenes it went along with what twins explain of an edit (docs/log.md, 2026-11-27),
+    and it needs no truth. The images keep the p they have before the move: else a change of p alone
+    could draw it again.
 
     Args:
         found: whose styles are moved.
         draw, redraw: the model, from styles and from images.
+        ledger: keeps what was seen, for all processes.
     """
 
-    def stands(here: Sequence[Side], moves: Moves) -> Bool[Tensor, " m"]:
-        rows = [side.rows[spread(len(side.rows), SEEN_AGAIN).to(moves.device)] for side in here]
-        before = draw(found.styles[torch.cat(rows)])
-        redrawn, by, shares = redraw(before), found.strength, []
-        for ways in zip(*(side.way(moves).tolist() for side in here), strict=True):
-            its = zip(rows, ways, strict=True)
-            moved = [shift(found.styles[r], j, d, found.bounds, by) for r, (j, d) in its]
-            after = draw(torch.cat(moved))
-            shares.append(share_back(after - before, redraw(after) - redrawn))
-        return torch.tensor(shares, device=moves.device) >= COMES_BACK
+    def shares_on(here: Sequence[Side]) -> Callable[[Moves], Float[Tensor, " m"]]:
+        device = found.styles.device
+        rows = [side.rows[spread(len(side.rows), SEEN_AGAIN).to(side.rows.device)] for side in here]
+        sides = [found.styles[its.to(device)] for its in rows]
+        p = found.logits[torch.cat(rows).to(found.logits.device)].softmax(1).to(sides[0])
+        before = draw(torch.cat(sides))
+        again = redraw(before, p)
 
-    return stands
+        def share(ways: tuple[list[int], ...]) -> float:
+            its = zip(sides, ways, strict=True)
+            moved = [shift(x, j, d, found.bounds, found.strength) for x, (j, d) in its]
+            after = draw(torch.cat(moved))
+            return share_back(before, after, again, redraw(after, p))
+
+        def shares(moves: Moves) -> Float[Tensor, " m"]:
+            ways = zip(*(side.way(moves).tolist() for side in here), strict=True)
+            name = f"back-{key_of('', [moves, *rows])[:16]}"
+            return ledger.once(name, lambda: torch.tensor([*map(share, ways)])).to(device)
+
+        return shares
+
+    return shares_on
 
 
 def on_top(
@@ -134,7 +154,7 @@ def on_top(
         target: class whose attributes are wanted, by name or index; every class by default.
         count: most attributes of each class.
         among: the only coordinates that may be chosen; None for all.
-        redraw: the model; where given, only moves that come back are chosen (`coming_back`).
+        redraw: the model; where given, moves that come back are chosen (`coming_back`).
 
     Returns:
         A search of rule "subset"; `made["candidates"]` are the moves that each class's chain chose
@@ -151,12 +171,12 @@ def on_top(
     barred = set(found.made.get("without", ()))
     barred |= set() if among is None else set(range(layout.searched)) - set(among)
     draw = partial(in_batches, lambda some: synthesis(some).clamp(-1, 1), batch=batch)
-    stands = redraw and coming_back(found, draw, redraw)
-    chained = chains(measure, found, targets, count=count, barred=barred, stands=stands)
+    back = redraw and coming_back(found, draw, redraw, ledger or Ledger())
+    chained = chains(measure, found, targets, count=count, barred=barred, back=back)
     moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
     named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
     made: dict[str, Any] = found.made | {"count": count, "candidates": named}
-    made |= {"comes_back": COMES_BACK} if redraw else {}
+    made["comes_back"] = COMES_BACK if redraw else None
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
         some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
@@ -168,7 +188,7 @@ def on_top(
         says = (
             f"{said['says']} The list was then chosen on top of each other, measured exactly, from "
             f"up to {2 * count} moves for each class that alone take its images furthest, by what "
-            "was measured or foretold."
+            "was measured or foretold, and that the model draws again."
         )
         made["certificate"] = said | {"says": says}
     attributes = []
@@ -192,8 +212,12 @@ def walked(
 
 
 def redrawing(model: StylEx) -> Redraw:
-    """A model's `reconstruct`, a few images at a time."""
-    return partial(in_batches, model.reconstruct, batch=model.at_once)
+    """A model that encodes and draws again, a few images at a time."""
+
+    def redraw(images: Images, p: Probabilities) -> Images:
+        return model.synthesize(model.style(model.encode(images), p))
+
+    return partial(in_batches, redraw, batch=model.at_once)
 
 
 def _beside(model: StylEx, found: Search) -> Search:

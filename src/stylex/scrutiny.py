@@ -19,7 +19,7 @@ from stylex.gates import ALIKE, artefact, attribute_gates, trusted
 from stylex.looking import spread
 from stylex.metrics import bootstrap_interval, rank_biased_overlap
 from stylex.model import StylEx, in_batches
-from stylex.shapes import Images, Latents, Logits, Styles
+from stylex.shapes import Images, Logits, Styles
 from stylex.stylespace import Attribute, shift_all
 from stylex.subjects import Drawn, Subjects
 
@@ -137,21 +137,16 @@ def _unedited(subjects: Subjects, rows: Tensor, *, seed: int) -> _Unedited:
     images, model = subjects.redrawn.images[rows], subjects.model
     draw = torch.Generator(images.device).manual_seed(seed)
     noise = NOISE * torch.randn(images.shape, generator=draw, device=images.device)
-    again = in_batches(model.encode, images)
+    styles = in_batches(model.style, in_batches(model.encode, images), subjects.p[rows])
     return _Unedited(
         rows=rows,
         images=images,
         noise=noise,
         noisy=in_batches(model.classifier, images + noise),
         soft=in_batches(model.classifier, _blurred(images)),
-        styles=in_batches(model.style, again, subjects.p[rows]),
-        redrawn=_redrawn(model, again, subjects.redrawn.logits[rows]),
+        styles=styles,
+        redrawn=in_batches(model.synthesize, styles),
     )
-
-
-def _redrawn(model: StylEx, w: Latents, logits: Logits) -> Images:
-    """`reconstruct` of images whose w and logits are known."""
-    return in_batches(lambda w, p: model.synthesize(model.style(w, p)), w, logits.softmax(1))
 
 
 def _blurred(images: Images) -> Images:
@@ -202,8 +197,8 @@ def _reencoded(
 ) -> dict[str, Any]:
     """What comes back of an edit that the encoder sees: attributes, in ranges, and the picture."""
     model, p = subjects.model, subjects.p[before.rows]
-    w = in_batches(model.encode, edited.images)
-    again, redrawn = in_batches(model.style, w, p), _redrawn(model, w, edited.logits)
+    again = in_batches(model.style, in_batches(model.encode, edited.images), p)
+    redrawn = in_batches(model.synthesize, again)
     reach = (found.bounds[1] - found.bounds[0]).clamp_min(1e-8)
     moves = ((again - before.styles) / reach).mean(0)
     toward = {_key(a): (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
@@ -213,7 +208,7 @@ def _reencoded(
         "own_return": toward[_key(attribute)],
         "other_return": None if strongest is None else rest[strongest],
         "other_coordinate": None if strongest is None else strongest.coordinate,
-        "comes_back": share_back(edited.images - before.images, redrawn - before.redrawn),
+        "comes_back": share_back(before.images, edited.images, before.redrawn, redrawn),
     }
 
 
