@@ -236,6 +236,8 @@ def test_search_on_a_gpu_is_the_one_on_the_cpu(mode, tmp_path):
     torch.testing.assert_close(first.logits, second.logits, atol=1e-4, rtol=1e-4)
     effects = [[a.effect for a in f.attributes] for f in found]
     assert effects[0] == pytest.approx(effects[1], abs=1e-4)
+    new = choosing.again(model, second, count=3)  # its tensors come from the CPU
+    assert [(a.coordinate, a.direction, a.target) for a in new.attributes] == moves[1]
 
 
 def test_search_of_one_class_from_one_class(photos):
