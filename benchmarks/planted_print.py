@@ -1,7 +1,7 @@
 """The tables of docs/evidence.md, from what planted.py has measured.
 
     python benchmarks/planted_print.py
-    python benchmarks/planted_print.py planted_awake --beside planted    # cells that both have
+    python benchmarks/planted_print.py planted --beside planted_first    # cells that both have
 
 Prints Markdown: methods, marks that were set beforehand, factors, cells, controls, what comes back
 of edits beside what twins explain of them, ablations.
