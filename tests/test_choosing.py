@@ -223,7 +223,7 @@ def test_what_does_not_come_back_is_not_chosen(model, found, monkeypatch):
 
 
 def test_every_search_asks_what_comes_back(model, found, photos, monkeypatch):
-    """The first one, one that chooses again and one unseen by D; the paper's own rules do not."""
+    """The first one and one that chooses again; the paper's own rules do not."""
     asked: list[int] = []
     true = choosing.coming_back
 

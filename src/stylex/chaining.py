@@ -283,6 +283,5 @@ def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
     """
     rows = min(images, 2 * ON) if classes == 2 else min(images, ON) * classes
     seen = min(images, 2 * SEEN_AGAIN) if classes == 2 else min(images, SEEN_AGAIN) * classes
-    return rows * count + 3 * seen * (2 * count + 1), rows * sum(
-        2 * count - done for done in range(count)
-    )
+    folded, drawn = rows * count, 3 * seen * (2 * count + 1)  # as long as folding, three times
+    return folded + drawn, rows * sum(2 * count - done for done in range(count))

@@ -103,9 +103,9 @@ def search(
         strength: 1 moves a coordinate to the bound of its range over the images.
         threshold: gain in logits at which an image counts as explained; 1.0 for two classes, else
             0.5.
-        rule: "subset" measures every step on top of the ones before (`choosing`); of effects that
-            were measured alone: "cumulative" (the notebook's), "single" (the paper's own statement)
-            or "share" (of the images that a move changes).
+        rule: "subset" measures every step on top of the ones before, by moves that the model draws
+            again (`choosing`); of effects that were measured alone: "cumulative" (the notebook's),
+            "single" (the paper's own statement) or "share" (of the images that a move changes).
         mode: "exact" measures every move of every image; "fast" foretells all by a backward pass
             and measures what may be chosen (`screening`), "bf16" foretells them by measuring each
             in bf16; "auto" is exact up to 250,000 moves, fast above.

@@ -108,8 +108,8 @@ def cell(
         The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
         whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
         factor of a control; `begins_after`, how many images the base has seen; `rivals`, a score by
-        name; the `settings` of the training, see `recipe`; `minutes` of the call that finished it,
-        and its `core_minutes` of all threads.
+        name; the `settings` of training and search, see `recipe`; `minutes` of the call that
+        finished it, and its `core_minutes` of all threads.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell, or one that was
@@ -161,7 +161,7 @@ def cell(
 def recipe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a cell's training as they are today, less those that each cell says itself.
 
-    `search` among them is how the cell is searched.
+    `search` beside them is how it would be searched.
 
     Args:
         asked: what the cell says: `training`, and `begins_after` where it has a base.
@@ -176,7 +176,7 @@ def check_recipe(table: Mapping[str, Any], place: str, *, give: str = "other --r
     """Whether a finished cell was made as it would be today: old cells are no new result.
 
     Args:
-        table: of `cell`, with the `settings` of its training.
+        table: of `cell`, with the `settings` of its training and search.
         place: where it stands, for the message.
         give: what the user is to give instead.
 
@@ -305,7 +305,7 @@ def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
 
 
 def how(found: Search) -> dict[str, Any]:
-    """How a search was made, to be compared with `ASKING`."""
+    """Mode and rule of a search and what it asked of its moves, to be compared with `ASKING`."""
     return {"rule": found.rule} | {name: found.made.get(name) for name in ("mode", "comes_back")}
 
 
