@@ -636,6 +636,22 @@ def test_the_pictures_stay_in_sight(browser, address, size):
     page.close()
 
 
+@pytest.mark.parametrize("size", [(390, 844), (1000, 1000), (1280, 900)])
+def test_what_is_said_of_an_attribute_is_not_covered(browser, address, size):
+    """Scrolled up to it, its heading lies above the pictures that stay in sight."""
+    page = opened(browser, address, viewport=dict(zip(("width", "height"), size, strict=True)))
+    heading = page.locator(".desk > .detail h4").first
+    seen = heading.evaluate(
+        """heading => {
+            scrollBy(0, heading.getBoundingClientRect().top - innerHeight / 2)
+            const { left, top, height } = heading.getBoundingClientRect()
+            return heading.contains(document.elementFromPoint(left + 5, top + height / 2))
+        }"""
+    )
+    assert seen
+    page.close()
+
+
 def elsewhere(browser, body):
     """A page of another site."""
     page = browser.new_page()
