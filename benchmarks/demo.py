@@ -63,12 +63,15 @@ def summary(results: list[dict]) -> dict:
 def draw(run: Run, path: Path) -> None:
     """The first attributes towards "yes": example images before and after, side by side."""
     rows, labels = [], []
-    for folder in sorted(run.attributes.glob("1-*")):
-        about = read_json(folder / "attribute.json")
+    every = [
+        read_json(path) | {"folder": path.parent}
+        for path in run.attributes.glob("1-*/attribute.json")
+    ]
+    for about in sorted(every, key=lambda about: about["rank"]):
         if not about["enough"] or len(rows) == SHOWN:
             continue
         sprite = tv.to_dtype(
-            tv.pil_to_tensor(Image.open(folder / "frames.png")), torch.float32, scale=True
+            tv.pil_to_tensor(Image.open(about["folder"] / "frames.png")), torch.float32, scale=True
         )
         last, side = len(about["strengths"]) - 1, sprite.shape[2] // len(about["strengths"])
         pairs = [
