@@ -48,7 +48,7 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -
     files, rule = Run(run), draw_rule(seed)
     table: dict[str, Any] = {"seed": seed, "rule": str(rule), "resumed": files.images.is_file()}
     console.print(f"planted: {rule} (the label is yes where their sum is above its middle)")
-    console.print("this takes about 11 minutes on two cores")
+    console.print("this takes 6 to 11 minutes on two cores")
     console.print("\n[bold]1. images and classifier[/bold]")
     draw_images(rule, files, seed=seed)
     classifier = small_classifier(files, seed=seed)
