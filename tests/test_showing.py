@@ -450,6 +450,7 @@ def test_errors_of_explain_file_are_one_line(run, tmp_path, name, content, says)
 def test_a_class_without_attributes_is_named():
     """With the reason: all images are decided so, or nothing raises the logit."""
     found = searched(quarters(), ROWS)
+    found = replace(found, made=found.made | {"count": 1})
     assert not_found(with_attributes(found, up(0), up(0, target=0))) == []
     (says,) = not_found(with_attributes(found, up(0)))
     assert says == "no attribute towards no: no coordinate raises its logit"
@@ -460,6 +461,18 @@ def test_a_class_without_attributes_is_named():
     ]
     one = replace(decided, source=0, attributes=())
     assert not_found(one) == ["no attribute towards yes: no search image is decided as no"]
+
+
+def test_a_list_shorter_than_wanted_is_named():
+    """With how many were wanted, and why there are no more."""
+    found = with_attributes(searched(quarters(), ROWS), up(0), up(1))
+    found = replace(found, made=found.made | {"count": 3}, rule="subset")
+    assert not_found(found, "yes") == [
+        "2 attributes towards yes: 3 were wanted, no other move takes its images further"
+    ]
+    assert not_found(replace(found, made=found.made | {"count": 2}), "yes") == []
+    (says,) = not_found(replace(found, attributes=found.attributes[:1], rule="share"), "yes")
+    assert says == "1 attribute towards yes: 3 were wanted, no other move changes enough images"
 
 
 def test_a_search_without_stable_images_says_so():

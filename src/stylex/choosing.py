@@ -188,7 +188,7 @@ def on_top(
         says = (
             f"{said['says']} The list was then chosen on top of each other, measured exactly, from "
             f"up to {2 * count} moves for each class that alone take its images furthest, by what "
-            "was measured or foretold, and that the model draws again."
+            "was measured or foretold, and that the model draws again where any of them does."
         )
         made["certificate"] = said | {"says": says}
     attributes = []

@@ -136,7 +136,7 @@ def search(
     """
     from rich.console import Console
 
-    from stylex import choosing, explaining, given, parallel, showing
+    from stylex import choosing, explaining, given, parallel, showing, telling
     from stylex.ledger import Ledger
     from stylex.looking import spread
     from stylex.runs import Run
@@ -158,12 +158,12 @@ def search(
     options |= {"threshold": threshold, "rule": rule}
     if reuse:
         ledger = Ledger(memory=memory)  # nothing is kept: measured effects are used again
-        with showing.progress_bar("choosing", console) as ledger.progress:
+        with telling.progress_bar("choosing", console) as ledger.progress:
             found = given.again(run, model, searched, strength, ledger=ledger, **options)
     else:
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
-        with together, showing.progress_bar("searching", console) as ledger.progress:
+        with together, telling.progress_bar("searching", console) as ledger.progress:
             how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
             here = model.to(fabric.device)
             found = explaining.search(here, photos.images[rows], **options, **how)
@@ -172,7 +172,9 @@ def search(
     if not first:
         return
     if unnoticed:
-        found = choosing.unnoticed(model, found, **options)
+        again = Ledger(memory=memory)
+        with telling.progress_bar("asking the discriminator", console) as again.progress:
+            found = choosing.unnoticed(model, found, ledger=again, **options)
     found = replace(found, made=found.made | {"searched": searched})
     found.save(run)
     ledger.remove()

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stylex import explaining, showing
+from stylex import explaining, showing, telling
 from stylex.attfind import Search
 from stylex.data import ImageSet, read_splits
 from stylex.drawing import draw_images, small_classifier
@@ -82,7 +82,7 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 24_000) -
 def search(model: StylEx, photos: ImageSet, files: Run, console: Console) -> Search:
     """AttFind on some of the search images, saved and pictured."""
     rows = spread(len(photos), SEARCHED)
-    with showing.progress_bar("searching", console) as progress:
+    with telling.progress_bar("searching", console) as progress:
         ledger = Ledger(files.searching, progress=progress)
         found = explaining.search(model, photos.batch(rows), ledger=ledger)
     found.save(files.path)

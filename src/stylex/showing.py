@@ -5,17 +5,13 @@ The report, and whoever reads a run without torch, shows exactly these files.
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
@@ -154,10 +150,20 @@ def not_found(found: Search, target: str | int | None = None) -> list[str]:
         ]
     sought = range(len(found.classes)) if target is None else [class_index(found.classes, target)]
     return [
-        f"no attribute towards {found.classes[c]}: {_why_none(found, c)}"
+        f"{its or 'no'} attribute{'s' if its > 1 else ''} towards {found.classes[c]}: "
+        + (f"{count} were wanted, {_NO_MORE[found.rule]}" if its else _why_none(found, c))
         for c in sought
-        if c != found.source and not found.towards(c)
+        if c != found.source and (its := len(found.towards(c))) < (count := found.made["count"])
     ]
+
+
+# why a list is shorter than was wanted
+_NO_MORE = {
+    "subset": "no other move takes its images further",
+    "cumulative": "no other move explains what they do not",
+    "single": "no other move explains what they do not",
+    "share": "no other move changes enough images",
+}
 
 
 def _why_none(found: Search, target: int) -> str:
@@ -176,24 +182,6 @@ def as_table(found: Search) -> Table:
             at, effect = f"{a.resolution} px", f"{a.effect:+.2f} logits"
             table.add_row(name, str(rank), str(a.coordinate), way, at, effect, f"{a.share:.0%}")
     return table
-
-
-@contextmanager
-def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left; its callback takes the evaluations done and to do."""
-    columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    first: tuple[float, int] | None = None  # what an earlier start did is not this one's speed
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
-        task = bar.add_task(what, total=None, rate="")
-
-        def tell(done: int, total: int) -> None:
-            nonlocal first
-            began, before = first = first or (time.monotonic(), done)
-            rate = (done - before) / max(time.monotonic() - began, 1e-9)
-            says = f"{done:,} of {total:,}, {rate:,.0f} evaluations/s"
-            bar.update(task, completed=done, total=total, rate=says)
-
-        yield tell
 
 
 def write_explanation(

@@ -1,4 +1,4 @@
-"""What a person is told on the error stream while something takes long, and when it left files out.
+"""What a person is told while something takes long, and when it left files out.
 
 The first process alone speaks.
 """
@@ -6,7 +6,11 @@ The first process alone speaks.
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 PATIENCE = 4.0  # seconds of silence
 NAMED = 3  # files, of those left out
@@ -33,6 +37,24 @@ class Waiting:
         left = (total - done) / rate
         soon = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
         say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f}/s, {soon} left")
+
+
+@contextmanager
+def progress_bar(what: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left; its callback takes the evaluations done and to do."""
+    columns = (BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    first: tuple[float, int] | None = None  # what an earlier start did is not this one's speed
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def tell(done: int, total: int) -> None:
+            nonlocal first
+            began, before = first = first or (time.monotonic(), done)
+            rate = (done - before) / max(time.monotonic() - began, 1e-9)
+            says = f"{done:,} of {total:,}, {rate:,.0f} evaluations/s"
+            bar.update(task, completed=done, total=total, rate=says)
+
+        yield tell
 
 
 def left_out(source: object, skipped: Mapping[str, str]) -> None:
