@@ -1,6 +1,6 @@
 """Twelve trainings tell what eleven options do: a Plackett-Burman design on drawn images.
 
-    python benchmarks/design.py            # seven minutes of one core a training; finished ones stay
+    python benchmarks/design.py                          # seven core-minutes a training; they stay
     python benchmarks/design.py --only 0 2 4 6 8 10      # one of two processes, one thread each
 
 Every option is at its other value in six of the twelve trainings, and any two options are both so
