@@ -151,11 +151,21 @@ def test_an_image_that_is_decided_waits_for_the_others():
 def test_leads_count_in_full_where_all_are_decided():
     """Beyond the threshold, for what else raises the class and undoes nobody; None without one."""
     before = torch.tensor([2.0, 3.0])
-    assert furthest([before], [torch.tensor([[0.5, 2.1], [9.0, 3.1]])], 1.0) == 1
-    assert furthest([before], [torch.tensor([[0.5], [9.0]])], 1.0) is None
+    assert furthest([before], [torch.tensor([[-0.5, 2.1], [9.0, 3.1]])], 1.0) == 1
+    assert furthest([before], [torch.tensor([[-0.5], [9.0]])], 1.0) is None
+    assert furthest([before], [torch.tensor([[0.5, 2.1], [9.0, 3.1]])], 1.0) == 0  # still decided
     assert furthest([before], [torch.tensor([[2.5, 4.0], [3.0, 3.5]])], 1.0) == 1
     assert furthest([before], [torch.tensor([[1.0, 2.0], [3.0, 3.0]])], 1.0) is None
     assert furthest([before], [torch.empty(2, 0)], 1.0) is None
+
+
+def test_no_side_pays_for_the_other_where_all_are_decided():
+    """One image more decided on one side does not make up for one fewer on the other."""
+    few, many = torch.tensor([2.0, 3.0]), torch.tensor([-1.0] + [2.0] * 8)
+    after = torch.tensor([[-0.1], [9.0]]), torch.tensor([[1.0]] + [[2.0]] * 8)
+    assert furthest([few, many], after, 1.0) is None
+    kept = torch.tensor([[0.1], [9.0]]), after[1]
+    assert furthest([few, many], kept, 1.0) == 0
 
 
 def test_sides_count_alike_however_many_images_they_have():

@@ -196,12 +196,12 @@ def furthest(
     """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
 
     So an image that is decided gives nothing more, and counts where it would be undone. Where no
-    move gives anything, leads count in full, of moves that take nothing back; None where that is
-    no gain either.
+    move gives anything, leads count in full, of moves after which no side has fewer images decided;
+    None where that is no gain either.
     """
+    pairs = list(zip(before, after, strict=True))
 
     def gains(most: float) -> Float[Tensor, " m"]:
-        pairs = zip(before, after, strict=True)
         sides = [
             (then.clamp(max=most) - now.clamp(max=most)[:, None]).mean(0) for now, then in pairs
         ]
@@ -210,9 +210,11 @@ def furthest(
     capped = gains(threshold)
     if not len(capped):
         return None
-    full = gains(inf).masked_fill(capped < 0, -inf)
-    best = capped if capped.max() > 0 else full
-    return int(best.argmax()) if best.max() > 0 else None
+    if capped.max() > 0:
+        return int(capped.argmax())
+    fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
+    full = gains(inf).masked_fill(fewer, -inf)
+    return int(full.argmax()) if full.max() > 0 else None
 
 
 def chains(
