@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import design
 import real_domains
 import training_curve
 import training_steady
@@ -51,6 +52,26 @@ def test_confirmed_flips_are_pooled_over_the_images(tmp_path: Path) -> None:
     assert (table["share"], table["share_of"], table["share_images_seen"]) == (0.3, 200, 48_000)
     assert table["share_low"] == pytest.approx(0.2406, abs=1e-3)
     assert table["share_high"] == pytest.approx(0.3668, abs=1e-3)
+
+
+def test_a_design_tells_options_apart_that_add_up() -> None:
+    """Each option adds its own to one measure, and none to the other; a word is no measure."""
+    adds = {name: float(2**n) for n, name in enumerate(design.OPTIONS)}
+    table = [
+        {
+            "sum": sum(x for x, on in zip(adds.values(), row, strict=True) if on),
+            "same": 3.0,
+            "a": {},
+        }
+        for row in design.rows()
+    ]
+    found = design.effects(table)
+    noise = found.pop("noise")
+    assert {name: its["sum"] for name, its in found.items()} == pytest.approx(adds)
+    assert {its["same"] for its in found.values()} == {0.0} == {noise["same"]}
+    assert noise["sum"] > 0
+    assert "a" not in noise
+    assert design.rows()[-1] == [False] * len(adds)  # the defaults
 
 
 def test_no_control_says_why(tmp_path: Path) -> None:
