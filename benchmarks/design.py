@@ -102,6 +102,19 @@ def main(*, seeds: tuple[int, ...] = (20,), only: tuple[int, ...] = tuple(range(
         return
     result = {str(seed): {"rows": t, "effects": effects(t)} for seed, t in tables.items()}
     write_result("design", made(seeds) | {"images": IMAGES, "designs": result})
+    for seed, design in result.items():
+        print(f"\nseed {seed}\n" + "\n".join(lines(design)))
+
+
+def lines(design: dict[str, Any]) -> list[str]:
+    """The effects as a table of Markdown, by chance alone (`noise`) in its last line."""
+    found = design["effects"]
+    measures = list(found["noise"])
+    head = [f"| | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+    return head + [
+        f"| {name} | {' | '.join(f'{its[m]:+.3g}' for m in measures)} |"
+        for name, its in found.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ def test_a_design_tells_options_apart_that_add_up() -> None:
     assert noise["sum"] > 0
     assert "a" not in noise
     assert design.rows()[-1] == [False] * len(adds)  # the defaults
+    shown = design.lines({"effects": found | {"noise": noise}})
+    assert shown[0] == "| | sum | same |"
+    assert shown[2] == "| p hidden in 0.8 of the passes | +1 | +0 |"
+    assert len(shown) == 2 + len(adds) + 1
 
 
 def test_no_control_says_why(tmp_path: Path) -> None:
