@@ -4,8 +4,9 @@
     python benchmarks/screen.py none 0
     python benchmarks/screen.py thin30 0 thin_weight=0.02 thin_free=30
 
-Trains one demo with these options and adds a row to benchmarks/results/screen.json. Eight to twelve
-minutes of one core; rows that are there stay, a run that was cut off goes on.
+Trains one demo with these options and adds a row to benchmarks/results/screen.json. A quarter of an
+hour of one core; rows that are there stay, of demos of 24,000 images, and a run that was cut off
+goes on. Where D begins is the demo's own. Several options at once: design.py.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """What a person is told while something takes long, and when it left files out.
 
-The first process alone speaks.
+Of several processes the first alone speaks; a bar is as quiet as the console it is given.
 """
 
 import os
