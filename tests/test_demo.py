@@ -130,6 +130,7 @@ def test_demo_from_end_to_end(small, tmp_path, capsys, monkeypatch):
     assert set(table["agreement"]) >= {"own", "mean_w", "other_w", "swapped_p", "mean_p", "chance"}
     assert table["sufficiency10"] == read_json(files.metrics)["sufficiency10"]
     assert table["resumed"] is False
+    assert read_json(files.about)["data"]["counts"] == COUNTS | {"train": 96}
     assert read_json(files.search)["made"]["images"] == 4
     assert len(list(files.explanations.iterdir())) == (3 if table["attributes"] else 0)
     assert "<h1" in files.report.read_text(encoding="utf-8")
@@ -157,6 +158,8 @@ def test_demo_without_attributes_goes_to_its_end(small, tmp_path, capsys, monkey
     monkeypatch.setattr(demo.explaining.sweep, "measure", still)
     table = demo.demo(run=str(tmp_path / "demo"), total_images=32)
     assert (table["planted_found"], table["attributes"]) == (0, [])
+    about = read_json(Run(tmp_path / "demo").about)
+    assert about["data"]["counts"] == COUNTS  # a short demo draws no fewer images
     said = capsys.readouterr().out
     assert "no attribute towards yes: no coordinate raises its logit" in said
     assert Run(tmp_path / "demo").report.is_file()

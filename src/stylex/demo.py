@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from stylex import explaining, showing, telling
+from stylex import drawing, explaining, showing, telling
 from stylex.attfind import Search
 from stylex.data import ImageSet, read_splits
 from stylex.drawing import draw_images, small_classifier
@@ -50,7 +50,8 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 50_000) -
     console.print(f"planted: {rule} (the label is yes where their sum is above its middle)")
     console.print("this takes about 10 minutes on two cores")
     console.print("\n[bold]1. images and classifier[/bold]")
-    draw_images(rule, files, seed=seed, trained=total_images)  # each is seen once
+    trained = max(total_images, drawing.COUNTS["train"])  # a classifier needs some, however short
+    draw_images(rule, files, seed=seed, trained=trained)
     classifier = small_classifier(files, seed=seed)
     console.print("\n[bold]2. training[/bold]")
     model = train(
