@@ -410,6 +410,13 @@ def test_mixed_or_missing_files_get_one_line(tmp_path):
     assert "holds no classifier.json" in error_of(FileNotFoundError, load_classifier, tmp_path)
 
 
+def test_a_run_that_keeps_a_copy_stands_for_it(tmp_path):
+    """`--classifier models/leaves` is what its own folder is."""
+    ours = small()
+    remember(ours, tmp_path)
+    assert load_classifier(tmp_path).hash == ours.hash
+
+
 def test_run_remembers_each_kind(tmp_path, python_file):
     """Copies stand in the run and outlive their source; a Python source is called again."""
     ours, run = small(), tmp_path / "run"

@@ -263,8 +263,9 @@ def load_classifier(
 
     Args:
         source: `file.py:function` or `package.module:function`, a function without arguments that
-            returns a `Classifier`; a directory that `stylex train-classifier` wrote; or a
-            TorchScript file, to which alone the other arguments belong (see `Classifier`).
+            returns a `Classifier`; a directory that `stylex train-classifier` wrote, or a run that
+            keeps a copy; or a TorchScript file, to which alone the other arguments belong (see
+            `Classifier`).
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -324,9 +325,12 @@ def save_classifier(classifier: Classifier, folder: str | Path) -> None:
 
 
 def _from_directory(folder: Path) -> Classifier:
+    kept = Run(folder).classifier  # where it is a run
+    folder = kept if (kept / ABOUT_FILE).is_file() else folder
     if not (folder / ABOUT_FILE).is_file():
         raise FileNotFoundError(
-            f"{folder} holds no {ABOUT_FILE}; give a directory that `stylex train-classifier` wrote"
+            f"{folder} holds no {ABOUT_FILE}; give a directory that `stylex train-classifier` "
+            "wrote, or a run that keeps a copy"
         )
     about = read_json(folder / ABOUT_FILE)
     keys = ("classes", "size", "mean", "std", "channels", "binary")  # the seam's
