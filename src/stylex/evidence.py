@@ -126,6 +126,15 @@ def _divergence(values: Json | None, name: str) -> list[str]:
     return ["\N{EN DASH}" if name == "chance" else known(values, name)]
 
 
+def from_p_alone(*, own: float, mean_w: float, mean_p: float, chance: float) -> bool:
+    """Trap 11: nothing of the photo in w agrees nearly as well, and without p the class is lost.
+
+    Shares of images; the three lines are ours [O].
+    """
+    gain = own - chance
+    return gain >= 0.1 and mean_w - chance >= 0.8 * gain and mean_p - chance <= 0.5 * gain
+
+
 _JUDGED = ("own", "mean_w", "mean_p", "chance")
 
 
@@ -133,18 +142,16 @@ def _agreement_doubt(shares: Json) -> str:
     """What is to be said when the class comes from p alone, or nothing."""
     if any(shares.get(name) is None for name in _JUDGED):
         return ""
-    own, mean_w, mean_p, chance = (shares[name] for name in _JUDGED)
-    gain = own - chance
-    if gain <= 0:
+    its = {name: shares[name] for name in _JUDGED}
+    if its["own"] <= its["chance"]:
         return "The reconstruction keeps the photo's class no more often than guessing does."
-    # [O] the same shares as the training's health check
-    if mean_w - chance < 0.8 * gain or mean_p - chance > 0.5 * gain:
+    if not from_p_alone(**its):
         return ""
     return (
         f"The probabilities alone carry the class: with nothing of the photo in w the generator "
-        f"still agrees on {percent(mean_w)} of the images ({percent(own)} with the photo's w), "
-        f"and on {percent(mean_p)} when the probabilities say nothing. The attributes may show "
-        f"little of what the classifier looks at."
+        f"still agrees on {percent(its['mean_w'])} of the images ({percent(its['own'])} with the "
+        f"photo's w), and on {percent(its['mean_p'])} when the probabilities say nothing. The "
+        f"attributes may show little of what the classifier looks at."
     )
 
 

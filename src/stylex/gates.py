@@ -7,6 +7,7 @@ is said in the sentence, so that a reader can draw the line elsewhere.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stylex.evidence import from_p_alone
 from stylex.selection import CHANGED, COMES_BACK
 
 KEPT = 0.5  # share of the effect that must survive noise and blur
@@ -73,11 +74,10 @@ def model_verdicts(metrics: Numbers) -> list[Gate]:
 def _class_from_p(metrics: Numbers) -> Gate | None:
     """Trap 11: with the mean w as good, and lost without the condition."""
     shares = metrics.get("agreement") or {}
-    if any(shares.get(name) is None for name in ("own", "mean_w", "mean_p", "chance")):
+    own, mean_w, mean_p, chance = (shares.get(n) for n in ("own", "mean_w", "mean_p", "chance"))
+    if own is None or mean_w is None or mean_p is None or chance is None:
         return None
-    own, mean_w, mean_p, chance = (shares[n] for n in ("own", "mean_w", "mean_p", "chance"))
-    gain = own - chance
-    if gain < 0.1 or mean_w - chance < 0.8 * gain or mean_p - chance > 0.5 * gain:
+    if not from_p_alone(own=own, mean_w=mean_w, mean_p=mean_p, chance=chance):
         return None
     return Gate(
         "class from p alone",

@@ -7,6 +7,8 @@ enough to be worth a person's time. The thresholds are ours [O]; none of them ch
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from stylex.evidence import from_p_alone
+
 Measures = Mapping[str, float]
 
 
@@ -31,10 +33,8 @@ def stuck_on_mean(now: Measures) -> Finding | None:
 
 def class_from_condition(now: Measures) -> Finding | None:
     """Trap 11: the image's own w adds nothing, and the class is lost without the condition."""
-    gain = now["agreement"] - now["chance"]
-    by_condition = now["agreement_mean_w"] - now["chance"] > 0.8 * gain
-    by_image = now["agreement_mean_p"] - now["chance"] > 0.5 * gain
-    if gain < 0.1 or by_image or not by_condition:
+    shares = {"mean_w": now["agreement_mean_w"], "mean_p": now["agreement_mean_p"]}
+    if not from_p_alone(own=now["agreement"], chance=now["chance"], **shares):
         return None
     return Finding(
         "class comes from p alone",
