@@ -76,15 +76,14 @@ def check_device(device: str, *more: str) -> None:
 
 
 def quick_bf16(device: str) -> bool:
-    """Whether bf16 is quicker than fp32: on GPUs and CPUs with matrix units for it.
+    """Whether bf16 is quicker than fp32: on GPUs and on CPUs that multiply it (AMX, AVX-512).
 
-    AVX-512 multiplies bf16 too, but casting these small networks costs more than that saves
-    (benchmarks/training_speed.py), and emulated it is several times slower.
+    Emulated it is several times slower. benchmarks/training_speed.py times both.
     """
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
-    return bool(capabilities.get("amx_bf16"))
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:
