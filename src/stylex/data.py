@@ -119,6 +119,7 @@ class _Reading:
 
     shape: tuple[int, int, int]
     cache: Bytes | None
+    compared: bool = False  # with each other, by their thumbnails
     entries: list[Entry] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)  # SHA-256 of the file
     digests: list[str] = field(default_factory=list)  # SHA-256 of the pixels
@@ -137,7 +138,8 @@ class _Reading:
         self.entries.append(entry)
         self.contents.append(hashlib.sha256(content).hexdigest())
         self.digests.append(_digest(pixels))
-        self.thumbnails.append(thumbnail(pixels))
+        if self.compared:
+            self.thumbnails.append(thumbnail(pixels))
 
     def only(self, wanted: Callable[[str], bool]) -> ImageSet:
         """The images whose name is wanted, sorted by it."""
@@ -161,6 +163,7 @@ def _read(
     limit: int | None,
     seed: int,
     cache_bytes: int,
+    compared: bool = False,
 ) -> _Reading:
     """Open each file once; with a limit, random ones until so many were usable."""
     channels = channels or _channels(entries, resolution)
@@ -170,7 +173,8 @@ def _read(
         entries = [entries[i] for i in order.tolist()]
     shape = (channels, resolution, resolution)
     fits = wanted * channels * resolution**2 <= cache_bytes
-    reading = _Reading(shape, torch.empty(wanted, *shape, dtype=torch.uint8) if fits else None)
+    cache = torch.empty(wanted, *shape, dtype=torch.uint8) if fits else None
+    reading = _Reading(shape, cache, compared)
     tell = Waiting(f"reading {entries[0].source}", "files")
     for tried, entry in enumerate(entries, start=1):
         reading.add(entry)
@@ -309,6 +313,7 @@ def read_splits(
         limit=limit,
         seed=seed,
         cache_bytes=cache_bytes,
+        compared=not given,
     )
     outside = [entry.name for entry in entries if given and entry.name not in given]
     reading.skipped |= dict.fromkeys(outside, "outside train/, search/ and test/")
