@@ -36,11 +36,18 @@ def main(seeds: int) -> None:
             rows[str(seed)] = old[str(seed)]
             kept[str(seed)] = old.get("kept", {}).get(str(seed), old["made"])
             continue
-        environment = {**os.environ, "SEED": str(seed)}
-        subprocess.run(["bash", str(script), "leaves"], env=environment, check=True)
+        if not evaluated(run):
+            environment = {**os.environ, "SEED": str(seed)}
+            subprocess.run(["bash", str(script), "leaves"], env=environment, check=True)
         rows[str(seed)] = one(run)
         table = made(range(seed + 1)) | {"kept": kept} | rows | together(rows)
         write_result("training_steady", table)
+
+
+def evaluated(path: Path) -> bool:
+    """Whether a run has all that is told of it."""
+    file = Run(path).metrics
+    return file.is_file() and "evaluated" in read_json(file)
 
 
 def one(path: Path) -> dict[str, Any]:
