@@ -1,6 +1,7 @@
 """The seam: what goes in and out of it, what it refuses, and what a run keeps of it."""
 
 import json
+import sys
 import warnings
 from pathlib import Path
 
@@ -500,3 +501,34 @@ def test_face_gender_goes_through_the_seam(shared):
     resized = Classifier(classifier.model, ("male", "female"), size=64)
     larger = F.interpolate(images.detach(), (128, 128), mode="nearest")
     assert resized(larger).shape == (2, 2)
+
+
+def test_each_file_has_its_own_helpers(tmp_path):
+    """Two folders may call a module by the same name; what one imported is not the other's."""
+    for name, factor in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "beside.py").write_text(f"FACTOR = {factor}\n")
+        (tmp_path / name / "leaves.py").write_text(
+            "from stylex import Classifier\nfrom beside import FACTOR\n"
+            "def classifier():\n"
+            "    def model(x):\n"
+            "        lead = x.mean((1, 2, 3)) * FACTOR\n"
+            "        return __import__('torch').stack([lead, -lead], 1)\n"
+            "    return Classifier(model, classes=('no', 'yes'))\n"
+        )
+    ones = torch.ones(1, 3, 4, 4)
+    leads = [
+        load_classifier(f"{tmp_path / name}/leaves.py:classifier")(ones)[0, 0] for name in "ab"
+    ]
+    assert leads[1] == 2 * leads[0]
+    assert "beside" not in sys.modules
+
+
+def test_a_copy_is_read_at_its_place_and_nowhere_deeper(tmp_path):
+    """A stranger's run may hide a program one folder below the place where it is refused."""
+    record = remember(small(), tmp_path)
+    kept = tmp_path / "classifier"
+    kept.rename(tmp_path / "moved")
+    kept.mkdir()
+    (tmp_path / "moved").rename(kept / "classifier")
+    assert "holds no classifier.json" in error_of(FileNotFoundError, recall, record, tmp_path)

@@ -292,3 +292,9 @@ def test_still_coordinates_send_no_bad_gradient():
     varying(styles).backward()
     assert styles.grad is not None
     assert styles.grad.isfinite().all()
+
+
+def test_one_photo_says_nothing_of_where_photos_lie():
+    """The smallest set of photos has one to train on."""
+    drawn, found = torch.randn(8, 4), torch.randn(1, 4).expand(2, 4)
+    assert apart(drawn, found).item() == 0

@@ -1,6 +1,9 @@
 """How long a training will be: arithmetic by hand, and one real rehearsal."""
 
+import gc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from test_training import OPTIONS, draw_photos, make_classifier
 from stylex import plan
 from stylex.plan import Speeds, seconds_of
 from stylex.runs import Run, read_json, write_json
+from stylex.step import Step
 from stylex.training import train
 
 FAST = Speeds(alone=100.0, judged=50.0)
@@ -97,3 +101,24 @@ def test_the_published_models_have_a_curve():
     assert known["made"]["command"] == "python benchmarks/training_curve.py"
     assert all(row["images_seen"] for rows in known["rows"].values() for row in rows)
     assert {"32", "64"} <= set(known["rows"])
+
+
+def test_a_rehearsal_lets_its_networks_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a GPU they would hold memory that the training needs."""
+    steps: list[weakref.ref[Step]] = []
+    true = plan._rate
+
+    def rate(step: Step, *given: Any) -> float:
+        steps.append(weakref.ref(step))
+        return true(step, *given)
+
+    monkeypatch.setattr(plan, "SHORT", 0)
+    monkeypatch.setattr(plan, "_rate", rate)
+    gc.disable()  # what only a collection frees is not let go
+    try:
+        settings = OPTIONS | {"total_images": 8, "adversarial_from_images": 0}
+        train(draw_photos(tmp_path / "photos"), make_classifier(), run=tmp_path / "r", **settings)
+        assert len(steps) == 2
+        assert [step() for step in steps] == [None, None]
+    finally:
+        gc.enable()

@@ -79,7 +79,8 @@ def test_images_are_labelled_by_the_rule(few, tmp_path: Path) -> None:
         assert (image.size, image.mode) == ((32, 32), "RGB")
     draw_images(rule, Run(tmp_path / "b"), seed=4)
     assert Run(tmp_path / "b").images.read_bytes() == files.images.read_bytes()
-    draw_images(draw_rule(5), files, seed=5)  # it is there: left as it is
+    with pytest.raises(ValueError, match="another rule, seed or number"):
+        draw_images(draw_rule(5), files, seed=5)
     assert Run(tmp_path / "b").images.read_bytes() == files.images.read_bytes()
 
 

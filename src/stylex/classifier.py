@@ -1,6 +1,6 @@
 """Classifier: the one seam where the user's model comes in.
 
-A hash of its whole state identifies it: a run never goes on with another one than it began with.
+Its hash, over weights and settings, identifies it: a run never goes on with another (code is unseen).
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from stylex.sources import call_function, complaint, load_script, one_line
 
 Prepared = Float[Tensor, "n _ _ _"]  # as the model wants them
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601, as Pillow's mode L)
+OTHER_LOSS = "choose another perceptual loss, `--perceptual lpips` or `--perceptual none`"
 ABOUT_FILE = "classifier.json"
 WEIGHTS_FILE = "classifier.safetensors"
 SCRIPT_FILE = "classifier.ts"
@@ -132,10 +133,7 @@ class Classifier(nn.Module):
         # inside a callable nothing is seen; a script's convolutions have another type
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         if not convolutions:
-            raise ValueError(
-                f"{self.source} shows no Conv2d to take features from; choose another perceptual "
-                "loss, `--perceptual lpips` or `--perceptual none`"
-            )
+            raise ValueError(f"{self.source} shows no Conv2d to take features from; {OTHER_LOSS}")
         found: dict[torch.Size, Tensor] = {}
 
         def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -147,7 +145,10 @@ class Classifier(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
-        return [found[side] for side in sorted(found, reverse=True) if min(side) >= 2][:5], logits
+        sides = [side for side in sorted(found, reverse=True) if min(side) >= 2][:5]
+        if not sides:
+            raise ValueError(f"{self.source} has no features wider than a pixel; {OTHER_LOSS}")
+        return [found[side] for side in sides], logits
 
     def features(self, images: Images) -> list[Tensor]:
         """Feature maps alone; see `features_and_logits`."""
@@ -281,7 +282,10 @@ def load_classifier(
         raise ValueError(
             f"{source} brings its own {', '.join(given)}; give these only with a TorchScript file"
         )
-    return _from_directory(path) if path.is_dir() else _from_python(str(source))
+    if not path.is_dir():
+        return _from_python(str(source))
+    kept = Run(path).classifier  # where it is a run
+    return _from_directory(kept if (kept / ABOUT_FILE).is_file() else path)
 
 
 def _from_torchscript(path: Path, settings: dict[str, Any]) -> Classifier:
@@ -325,8 +329,6 @@ def save_classifier(classifier: Classifier, folder: str | Path) -> None:
 
 
 def _from_directory(folder: Path) -> Classifier:
-    kept = Run(folder).classifier  # where it is a run
-    folder = kept if (kept / ABOUT_FILE).is_file() else folder
     if not (folder / ABOUT_FILE).is_file():
         raise FileNotFoundError(
             f"{folder} holds no {ABOUT_FILE}; give a directory that `stylex train-classifier` "
@@ -384,7 +386,9 @@ def recall(
             f"{run_dir} keeps no copy of its classifier (a {record['kind']}); give it by "
             "--classifier or as an argument in Python"
         )
-    classifier = override or load_classifier(source)
+    # the copy at its place and nowhere deeper: whoever opens a stranger's run looks there only
+    read = load_classifier if record["kind"] == "python" else _from_directory
+    classifier = override or read(source)
     now, then = classifier.hash, record["hash"]
     if now != then:
         raise ValueError(

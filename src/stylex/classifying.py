@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from stylex.augment import recolour, translate
 from stylex.classifier import Classifier, save_classifier
-from stylex.data import ImageSet, OnDemand, read_splits, to_unit
+from stylex.data import ImageSet, OnDemand, read_splits
 from stylex.draws import Draw
 from stylex.parallel import check_device
+from stylex.photos import as_unit
 from stylex.runs import machine, now
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
@@ -83,7 +84,8 @@ def train_classifier(
     for name, value in {"total_images": total_images, "batch": batch, "width": width}.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    Path(out).mkdir(parents=True, exist_ok=True)  # where it cannot be, say so before the work
     splits = read_splits(data, resolution=resolution, channels=channels, group=group)
     classes = tuple(classes or splits["train"].classes)
     labels = {name: labels_of(images, classes) for name, images in splits.items()}
@@ -173,7 +175,7 @@ def fit(
     best = _Best(held_labels[held])
     for step in range(1, steps + 1):
         rows = torch.multinomial(chances, batch, replacement=True, generator=generator)
-        images = augment(_unit(train_images[rows]), generator, blur=blur, flips=flips)
+        images = augment(as_unit(train_images[rows]), generator, blur=blur, flips=flips)
         logits = network.train()(images.to(device))
         loss = F.cross_entropy(
             logits, train_labels[rows].to(device), label_smoothing=LABEL_SMOOTHING
@@ -275,16 +277,12 @@ def soften(images: Images, generator: torch.Generator, *, share: float) -> Image
 def predict(network: nn.Module, images: Pixels, rows: Tensor) -> Logits:
     """Logits of some of the images, on the CPU."""
     device = next(network.parameters()).device
-    return torch.cat([network(_unit(images[r]).to(device)).cpu() for r in rows.split(256)])
+    return torch.cat([network(as_unit(images[r]).to(device)).cpu() for r in rows.split(256)])
 
 
 def in_half_a(names: Sequence[str]) -> Tensor:
     """Which images belong to half A: those whose file name has an even CRC-32."""
     return torch.tensor([zlib.crc32(PurePosixPath(n).name.encode()) % 2 == 0 for n in names])
-
-
-def _unit(pixels: Tensor) -> Images:
-    return pixels if pixels.is_floating_point() else to_unit(pixels)
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -146,7 +146,7 @@ def search(
     parts, fabric = Run.open(run).searching, parallel.start(device=device, precision="fp32")
     first, rank, ranks = fabric.is_global_zero, fabric.global_rank, fabric.world_size
     ledger = Ledger(parts, rank=rank, ranks=ranks, memory=memory)
-    console = Console(soft_wrap=True, highlight=False, quiet=not first)
+    console = Console(soft_wrap=True, highlight=False, markup=False, quiet=not first)
     model = given.load(run, classifier)
     cached = {"cache_bytes": ledger.memory // 4}
     splits, why = given.splits(model, run, **cached)
@@ -256,7 +256,7 @@ def evaluate(
     from stylex.looking import KINDS, spread
     from stylex.runs import Run, read_json, write_json
 
-    console, files = Console(soft_wrap=True, highlight=False), Run.open(run)
+    console, files = Console(soft_wrap=True, highlight=False, markup=False), Run.open(run)
     found, model = Search.load(run), given.load(run, classifier)
     splits, why = given.splits(model, run)
     if why:
@@ -300,9 +300,9 @@ def evaluate(
         )
         for other in against
     }
-    write_json(files.metrics, read_json(files.metrics) | measured)
-    for part in proof.as_tables(measured):
+    for part in proof.as_tables(measured):  # first: where it cannot be written it was seen
         console.print(part)
+    write_json(files.metrics, read_json(files.metrics) | measured)
     console.print(f"written: {files.metrics}; `stylex report --run {run}` shows it")
 
 

@@ -232,6 +232,7 @@ def load_images(
     resolution: int,
     channels: int | None = 3,
     split: str | None = None,
+    group: str | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> Images:
@@ -242,6 +243,7 @@ def load_images(
         resolution: side in pixels, a power of two from 32 to 256.
         channels: 3 for RGB, 1 for gray, None to look.
         split: train, search or test as `read_splits` gives them; all images where left out.
+        group: of `read_splits`: give that of the run, or its split is another.
         limit: at most so many images, drawn by `seed`.
         seed: of that draw.
 
@@ -255,7 +257,7 @@ def load_images(
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; wanted train, search or test, choose one")
     check(resolution, channels, limit)
-    chosen = read_splits(source, resolution=resolution, channels=channels)[split]
+    chosen = read_splits(source, resolution=resolution, channels=channels, group=group)[split]
     if not len(chosen):
         raise ValueError(f"{source} has no image in {split}; give more images or no split")
     order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed))
@@ -382,6 +384,6 @@ class Sampler(Iterator[Int64[Tensor, " b"]]):
 
     def _shuffled(self, epoch: int) -> Int64[Tensor, " n"]:
         if epoch != self._epoch:
-            source = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
+            source = torch.Generator().manual_seed((1_000_003 * self.seed + epoch) % 2**63)
             self._epoch, self._order = epoch, torch.randperm(self.n, generator=source)
         return self._order

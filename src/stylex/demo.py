@@ -44,16 +44,16 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 50_000) -
         The numbers of `demo.json`: found against planted, and how many minutes this call took;
         `resumed` tells that an earlier call had begun the work.
     """
-    console, began = Console(soft_wrap=True, highlight=False), time.monotonic()
+    console, began = Console(soft_wrap=True, highlight=False, markup=False), time.monotonic()
     files, rule = Run(run), draw_rule(seed)
     table: dict[str, Any] = {"seed": seed, "rule": str(rule), "resumed": files.images.is_file()}
     console.print(f"planted: {rule} (the label is yes where their sum is above its middle)")
     console.print("this takes about 10 minutes on two cores")
-    console.print("\n[bold]1. images and classifier[/bold]")
+    console.print("\n1. images and classifier", style="bold")
     trained = max(total_images, drawing.COUNTS["train"])  # a classifier needs some, however short
     draw_images(rule, files, seed=seed, trained=trained)
     classifier = small_classifier(files, seed=seed)
-    console.print("\n[bold]2. training[/bold]")
+    console.print("\n2. training", style="bold")
     model = train(
         files.images,
         classifier,
@@ -63,12 +63,12 @@ def demo(*, run: str = "runs/demo", seed: int = 0, total_images: int = 50_000) -
         adversarial_from_images=total_images * 4 // 5,  # D doubles the time of a step
         perceptual="classifier",
         seed=seed,
-    )
-    console.print("\n[bold]3. search[/bold]")
+    ).to("cpu")
+    console.print("\n3. search", style="bold")
     splits = read_splits(files.images, resolution=32)
     found = search(model, splits["search"], files, console)
     explaining.add_sufficiency(model, splits["test"], found, run)
-    console.print("\n[bold]4. three explanations, the report, and what was found[/bold]")
+    console.print("\n4. three explanations, the report, and what was found", style="bold")
     explain_three(model, splits["test"], found, files)
     table |= compare(model.synthesize, found, rule, train_reader(LEAVES, seed=seed))
     measured = read_json(files.metrics)

@@ -76,7 +76,7 @@ class Door:
         if not name or (self.hosts is not None and name not in self.hosts):
             raise Refused(403, "this server is not known by that name; use the address it printed")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != asked.lower():
+        if origin is not None and _netloc(origin) != asked.lower():
             raise Refused(403, "another site may not ask this server")
         page = scope["method"] == "GET" and not scope["path"].startswith("/api/")
         if not page and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -145,6 +145,14 @@ def _host(asked: str) -> str:
     """The name in a Host header without its port; empty where it is none."""
     try:
         return urlsplit(f"//{asked}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    """The name and port of an Origin header; empty where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
     except ValueError:
         return ""
 

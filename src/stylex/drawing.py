@@ -4,6 +4,7 @@ draw_images(rule, files, seed=0)          # images.zip of a run: split/class/num
 classifier = small_classifier(files, seed=0)
 """
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -57,7 +58,7 @@ def drawn(
 def draw_images(
     rule: Rule, files: Run, *, seed: int, control: Control = "", trained: int | None = None
 ) -> None:
-    """Write the images of one rule as a zip of `split/class/number.png`, unless it is there.
+    """Write the images of one rule as a zip of `split/class/number.png`, unless they are there.
 
     Args:
         rule: labels the images.
@@ -65,12 +66,26 @@ def draw_images(
         seed: of the factors.
         control: see `cell`.
         trained: how many training images; by default 6,000.
+
+    Raises:
+        ValueError: the zip holds others.
     """
+    sides = drawn(rule, seed=seed, control=control, trained=trained)
     if files.images.is_file():
+        wanted = {
+            f"{split}/{CLASSES[label]}/{number:05d}.png"
+            for split, (_, labels) in sides.items()
+            for number, label in enumerate(labels.tolist())
+        }
+        with zipfile.ZipFile(files.images) as archive:
+            if set(archive.namelist()) != wanted:
+                raise ValueError(
+                    f"{files.images} holds images of another rule, seed or number than asked for; "
+                    "give another --run"
+                )
         return
 
     def named() -> Iterator[tuple[str, Tensor]]:
-        sides = drawn(rule, seed=seed, control=control, trained=trained)
         for split, (factors, labels) in sides.items():
             images = rule.scene.render(factors, resolution=SIDE)
             for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):

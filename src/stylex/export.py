@@ -161,6 +161,8 @@ def _without_paths(told: Any) -> Any:
     for key, value in told.items():
         if key in ("source", "begin_with") and isinstance(value, str):
             kept[key] = Path(value).name
+        elif key == "group":  # an expression may look like a path
+            kept[key] = value
         elif key == "sources":  # of judges
             kept[key] = [Path(source).name for source in value]
         elif key == "against":  # other runs

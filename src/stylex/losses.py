@@ -134,7 +134,7 @@ def apart(drawn: Float[Tensor, "m l"], found: Float[Tensor, "n l"]) -> Tensor:
     exact = "donot_use_mm_for_euclid_dist"  # which rounds far more than distances differ
     across = torch.cdist(drawn, found, compute_mode=exact).mean()
     distance = 2 * across - torch.pdist(drawn).mean() - within
-    return distance / within.clamp_min(1e-8)
+    return distance * (within > 1e-6) / within.clamp_min(1e-8)  # of one photo nothing is known
 
 
 def quieted(images: Images, longest: float) -> Images:

@@ -40,16 +40,15 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
         raise ValueError(f"precision {precision!r} came; wanted one of {wanted}")
     torch.set_flush_denormal(True)  # denormals made CPU steps several times slower
     if torch.cuda.is_available():
-        rounds = precision != "fp32"  # to ten bits of a mantissa, in products and convolutions
-        torch.set_float32_matmul_precision("high" if rounds else "highest")
-        torch.backends.cudnn.allow_tf32 = rounds
+        round_products(precision != "fp32")
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
     if precision == "auto":
         precision = "bf16" if quick_bf16(device) else "fp32"
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
+    quick = "cuda" if torch.cuda.is_available() else "cpu"  # MPS lacks operations of a step
     fabric = Fabric(
-        accelerator=device,
+        accelerator=quick if device == "auto" else device,
         devices=local or 1,  # several GPUs are torchrun's, as several processes are
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -57,6 +56,15 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # each rank told its number
     fabric.launch()
     return fabric
+
+
+def round_products(rounds: bool) -> None:
+    """Whether this process's GPU rounds products to ten bits of a mantissa (TF32): not to explain.
+
+    Torch keeps it for all that follows, so whoever asks for it takes it back.
+    """
+    torch.set_float32_matmul_precision("high" if rounds else "highest")
+    torch.backends.cudnn.allow_tf32 = rounds
 
 
 def check_device(device: str, *more: str) -> None:

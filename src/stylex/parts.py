@@ -40,6 +40,10 @@ def check(options: SimpleNamespace) -> None:
         raise ValueError(
             "batch is 1; wanted two or more, which tied_weight compares, or a tied_weight of 0"
         )
+    if options.thin_weight and options.batch < 2:
+        raise ValueError(
+            "batch is 1; wanted two or more, whose spread thin_weight needs, or a thin_weight of 0"
+        )
     for name in (*SHARES, *PARTS):
         value = getattr(options, name)
         if not 0 <= value <= 1 or (name in PARTS and not value):

@@ -146,7 +146,7 @@ def length(
     Raises:
         ValueError: the budget says no time, or not even a batch fits.
     """
-    seconds = seconds_of(budget) if budget else None
+    seconds = None if budget is None else seconds_of(budget)
     if old := begun(files):
         if seconds:
             settings = settings | {"total_images": old["settings"]["total_images"]}
@@ -284,7 +284,10 @@ def _rate(step: Step, photos: Images, logits: Logits) -> float:
     for number in range(warm, warm + REHEARSED):
         step(photos, logits, images_seen=number * batch)
     float(step.finite)  # a GPU is done when this number is here
-    return REHEARSED * batch / (time.monotonic() - began)
+    rate = REHEARSED * batch / (time.monotonic() - began)
+    step.replay.forget()
+    del step.replay  # it knows the step, which would outlive its rehearsal
+    return rate
 
 
 def as_text(speeds: Speeds, total: int, adversarial_from: int) -> str:

@@ -84,7 +84,7 @@ def plant(
         ValueError: photos without classes, no such class, a share that is none, or a run that was
             begun with another mark, class or other photos.
     """
-    began, console = time.monotonic(), Console(soft_wrap=True, highlight=False)
+    began, console = time.monotonic(), Console(soft_wrap=True, highlight=False, markup=False)
     if wrong := [part for part in share if not 0 < part <= 1]:
         raise ValueError(f"share is {wrong[0]:g}; wanted above 0 and at most 1, change it")
     photos = read_splits(data, resolution=resolution)
@@ -99,7 +99,7 @@ def plant(
     for part in sorted(set(share)):
         files = Run(Path(run) / f"share-{part:g}")
         together = correlation(photos["train"].labels or (), classes[target], part)
-        console.print(f"\n[bold]{mark} on {part:.0%} of {classes[target]}[/bold]  {files.path}")
+        console.print(f"\n{mark} on {part:.0%} of {classes[target]}  {files.path}", style="bold")
         console.print(f"mark and class correlate at {together:.2f}")
         write_photos(photos, MARKS[mark], classes[target], files, share=part, seed=seed)
         model = train(

@@ -13,6 +13,7 @@ from stylex.evidence import Json, agreement, doubts, training
 from stylex.exhibits import chapters
 from stylex.notes import as_csv, called, name_attributes, name_evidence, name_steps, read_notes
 from stylex.page import (
+    ROOM_BYTES,
     Html,
     Pictures,
     caution,
@@ -68,11 +69,12 @@ def page_of(run: Run, live: Json | None = None) -> str:
     metrics = read_json(run.metrics) if run.metrics.is_file() else {}
     name_evidence(metrics, notes := read_notes(run.path))
     classes = [str(name) for name in about["classes"]]
-    pictures = Pictures()
+    told = data(live or {"run": described(run, metrics), "csv": as_csv(notes) if notes else ""})
+    pictures = Pictures(ROOM_BYTES - len(told.encode()))
     return fill(
         "What decides between " + few(classes, CLASSES, " and "),
         live is not None,
-        data=data(live or {"run": described(run, metrics), "csv": as_csv(notes) if notes else ""}),
+        data=told,
         cautions=join(map(caution, filter(None, [outgrown(run), *doubts(metrics, log)]))),
         about=_about(about),
         training=training(run, log, pictures),  # first: the contact sheet must find room

@@ -63,7 +63,7 @@ def score(files: tuple[str, ...], /, *, key: str, out: str = "study-scores") -> 
     if votes := [_votes(row) for row in rows if row[1:3] == ("panel", "attribute")]:
         with replacing(place / "panel.svg") as partial:
             partial.write_text(grid("Verdicts of the panel", votes, list(VERDICTS)), "utf-8")
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for table in _tables(results, rows):
         console.print(table)
     console.print(f"written: {out}")

@@ -100,7 +100,7 @@ class Session:
                 layer.settle()  # half the time of one image went into them
         found = Search.load(run)
         if data is None:
-            return cls(model, found)
+            return cls(model, found, styles=found.styles[spread(len(found.styles), images)])
         options: dict[str, Any] = {"resolution": model.resolution, "channels": model.channels}
         read = read_images(data, limit=images, seed=0, **options)
         photos = read.batch(slice(None))

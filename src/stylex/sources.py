@@ -76,12 +76,21 @@ def _import_file(path: Path) -> Any:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Within the block the modules of a folder can be imported, as for a script in it."""
+    """Within the block the modules of a folder can be imported, as for a script in it.
+
+    Afterwards they are forgotten: another folder may have modules of these names.
+    """
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            top = folder / name.partition(".")[0]  # not what an environment below it holds
+            if file and (Path(file) == top.with_suffix(".py") or Path(file).is_relative_to(top)):
+                del sys.modules[name]
 
 
 def complaint(output: Any, count: int, classes: int, binary: bool) -> str:

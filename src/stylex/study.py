@@ -127,7 +127,9 @@ def make(
         seed: of images, pairs and order.
         classifier: needed only where the run could not keep it: file.py:function.
     """
-    folder, panel, key = (Path(f"{Path(out)}{end}") for end in ("", "-panel", "-key.json"))
+    folder, panel, key = (
+        Path(f"{Path(out).resolve()}{end}") for end in ("", "-panel", "-key.json")
+    )
     for place in (folder, panel):
         if place.exists() and any(place.iterdir()):
             raise ValueError(f"{place} is not empty; give a new --out, or delete it")

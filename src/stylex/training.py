@@ -16,7 +16,7 @@ from stylex.data import ImageSet, Sampler, read_splits
 from stylex.looking import final_table, likeness, spread, watch
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
-from stylex.parallel import Precision, draw_for, everywhere, start, wait
+from stylex.parallel import Precision, draw_for, everywhere, round_products, start, wait
 from stylex.parts import INTERVALS, check, parts_of
 from stylex.plan import Tally
 from stylex.runs import Run
@@ -187,6 +187,7 @@ def train(
     )
     training.resume()
     training.loop()
+    round_products(False)
     return training.finish()
 
 
