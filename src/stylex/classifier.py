@@ -1,6 +1,6 @@
 """Classifier: the one seam where the user's model comes in.
 
-Its hash, over weights and settings, identifies it: a run never goes on with another (code is unseen).
+Its hash, over weights and settings (not code), identifies it: a run never goes on with another.
 """
 
 import hashlib
