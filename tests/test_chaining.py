@@ -223,14 +223,16 @@ def test_no_more_is_asked_about_than_is_needed():
 
 
 def test_classes_that_a_fast_search_did_not_foretell_stand_still():
-    """Their effects are 0 where a move was not measured: then the target's own count for all."""
+    """Where some were not, their effects are 0: then the target's own count for all."""
     weights = torch.tensor([[0.0, 1.0], [0.0, 0.9], [0.0, 0.0], [0.0, 0.0]])
     weights[1, 0] = -0.9  # the second move lowers the other class, and was measured
     found = found_of(lambda styles: styles @ weights, LOW, source=0, threshold=9.0)
     (side,) = sides(found, 1)
     assert candidates(found, [side], count=1)[0].tolist() == [1, 1]
-    fast = replace(found, made=found.made | {"measured": [1]})
-    assert candidates(fast, [side], count=1)[0].tolist() == [0, 1]
+    for told, first in (({"1": 0.9}, [0, 1]), ({"0": 0.9, "1": 0.9}, [1, 1])):
+        made = {"measured": [1], "certificate": {"correlation": told}}
+        fast = replace(found, made=found.made | made)
+        assert candidates(fast, [side], count=1)[0].tolist() == first
 
 
 def test_many_images_are_thinned_out():

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from small import Plain, quarters, seeing
+from torch import nn
 
 from stylex.classifier import Classifier
+from stylex.model import StylEx
 from stylex.subjects import Subjects, panel_says
 
 
@@ -80,3 +82,16 @@ def test_distances_are_asked_of_the_given_one_only():
     assert seen.far(seen.photos, seen.photos) is None
     seen.distance = lambda a, b: (a - b).abs().mean((1, 2, 3))
     assert seen.far(seen.photos, seen.photos + 0.5) == 0.5
+
+
+def test_an_image_is_as_usual_alone_as_among_others():
+    """D compares the images that it is given together; how many are asked changes no verdict."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32**2, 2))
+    model = StylEx(Classifier(network, classes=("no", "yes")), resolution=32).eval()
+    model.discriminator.last.weight.data[:, -1] *= 100  # what the deviation of a group does
+    seen = Subjects(model, torch.rand(64, 3, 32, 32) * 2 - 1, judges=[])
+    several = seen.usual(seen.photo)
+    for count in (1, 7, 61):
+        some = seen._seen(seen.photos[:count])
+        assert torch.equal(seen.usual(some), several[:count])

@@ -207,6 +207,8 @@ def find(
     Raises:
         ValueError: unknown class, source among the targets, threshold not above 0, infinite effect.
     """
+    if count < 1:
+        raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")
     if bad := sum(int((~row.isfinite()).sum()) for row in effects):
         raise ValueError(f"{bad} effects are not finite numbers; check the classifier's logits")
     assert len(classes) == logits.shape[1], "one name for every logit"

@@ -115,7 +115,8 @@ def candidates(
     """
     gains = rises = found.effects.new_zeros(found.effects.shape[1:3])
     # a fast search foretells the classes it seeks only: of others nothing can be said of all moves
-    partly = "measured" in found.made and not _shared(found)
+    foretold = (found.made.get("certificate") or {}).get("correlation", ())
+    partly = 0 < len(foretold) < len(found.classes) and not _shared(found)
     for side in here:
         for row in side.rows.tolist():  # one image at a time: no copy of a large table
             effects, base = found.effects[row], found.logits[row].to(found.effects)

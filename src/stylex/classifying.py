@@ -85,7 +85,6 @@ def train_classifier(
         if value < 1:
             raise ValueError(f"{name} is {value}; wanted at least 1, raise it")
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    Path(out).mkdir(parents=True, exist_ok=True)  # where it cannot be, say so before the work
     splits = read_splits(data, resolution=resolution, channels=channels, group=group)
     classes = tuple(classes or splits["train"].classes)
     labels = {name: labels_of(images, classes) for name, images in splits.items()}
@@ -93,6 +92,7 @@ def train_classifier(
         chosen = in_half_a(splits["train"].names) == (half == "a")
         labels["train"] = torch.where(chosen, labels["train"], -1)
     _check(data, labels, classes)
+    Path(out).mkdir(parents=True, exist_ok=True)  # where it cannot be, say so before the work
     classifier = fit(
         splits["train"].images,
         labels["train"],

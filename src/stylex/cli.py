@@ -269,6 +269,7 @@ def evaluate(
     except ValueError as error:
         console.print(f"no distances of sets, no linear probe: {error}")
         features, seen_by = "none", None
+    others = {name: (given.load(name, classifier), Search.load(name)) for name in against}
     judges, why = [load_classifier(source) for source in oracle], ""
     if not judges:
         options = {"features": features, "total_images": panel_images, "seed": seed}
@@ -295,10 +296,8 @@ def evaluate(
     )
     measured["panel"] |= {"why": why} if why else {}
     measured["stability"]["against"] = {
-        other: evaluation.against(
-            model, found, given.load(other, classifier), Search.load(other), tested, count=count
-        )
-        for other in against
+        name: evaluation.against(model, found, *other, tested, count=count)
+        for name, other in others.items()
     }
     for part in proof.as_tables(measured):  # first: where it cannot be written it was seen
         console.print(part)

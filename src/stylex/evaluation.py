@@ -77,6 +77,8 @@ def evaluate(
     tell("test images")
     subjects = Subjects(model, images, judges=judges, distance=distance)
     known = train_images[spread(len(train_images), FITTED)].to(subjects.photos.device)
+    beside = {"styles": found.styles.to(known.device), "bounds": found.bounds.to(known.device)}
+    found = replace(found, **beside)
     tell("reconstruction beside its floors")
     table: dict[str, Any] = {
         "substrate": substrate(subjects, known, features, seed=seed)

@@ -135,6 +135,8 @@ def search(
     level = threshold_of(threshold, len(model.classes))
     origin = None if source is None else class_index(model.classes, source)
     targets = sought(model.classes, target, origin)
+    if target is not None and origin == class_index(model.classes, target):
+        raise ValueError(f"class {target} is both source and target; give another source or none")
     alone = "cumulative" if rule == "subset" else rule
     asked = {"source": origin, "count": count, "threshold": level, "rule": alone}
     wanted = None if target is None else [target]
@@ -159,7 +161,8 @@ def search(
     if fast:
         found = quick(*given, finish=finish, ledger=ledger, **options)
     else:
-        found = finish(*sweep.measure(*given, ledger=ledger, **options))
+        effects, logits = sweep.measure(*given, ledger=ledger, **options)
+        found = finish(effects, logits.to(effects.device))  # a large table stays on the CPU
     if rule == "subset":
         own = {"target": target, "count": count, "batch": batch, "ledger": ledger}
         own |= {"redraw": redrawing(model)}
@@ -202,6 +205,8 @@ def explain(
         ValueError: an image of another size, an unknown class, no attributes for it, or no count.
     """
     _check(model, image, count)
+    if len(image) != 1:
+        raise ValueError(f"{len(image)} images came; wanted one at a time")
     index = class_index(model.classes, target)
     attributes = found.towards(index)
     if not attributes:
@@ -308,7 +313,8 @@ def add_sufficiency(
     table = runs.read_json(path) if path.is_file() else {}
     here = {(a.target, a.coordinate, a.direction) for a in found.attributes}
     tried = {(a["target"], a["coordinate"], a["direction"]) for a in table.get("attributes") or ()}
-    if not tried <= here:
+    then = (table.get("strength") or {}).get("strengths")  # about that of the search, the third
+    if not tried or not tried <= here or (then and then[2] != found.strength):
         table = {name: group for name, group in table.items() if name not in GROUPS}
     table |= {"sufficiency10": None, "why_sufficiency10": why}
     if photos is not None:

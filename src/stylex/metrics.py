@@ -84,12 +84,11 @@ def agreement(
 
 def of_another_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     """For every image the next image of another class; itself where all are of one class."""
-    n = len(labels)
-    image = torch.arange(n, device=labels.device)
-    order = (image[:, None] + image[None] + 1) % n  # the others, then itself
-    differs = labels[order] != labels[:, None]
-    differs[:, -1] = True
-    return order[image, differs.int().argmax(1)]
+    n, starts = len(labels), labels != labels.roll(1)  # where runs of one class start
+    image, never = torch.arange(n, device=labels.device), 2 * n
+    twice = torch.cat([torch.where(starts, image + lap, never) for lap in (0, n)])
+    ahead = twice.flip(0).cummin(0).values.flip(0)[1 : n + 1]  # the next start behind each image
+    return torch.where(ahead < never, ahead % n, image)
 
 
 def random_attributes(

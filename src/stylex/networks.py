@@ -259,8 +259,11 @@ class Discriminator(nn.Module):
         self.dense = EqualLinear(self.trunk.outputs * 16, self.trunk.outputs, activate=True)
         self.to_k = EqualLinear(self.trunk.outputs, classes)
 
-    def forward(self, images: Images, p: Probabilities) -> Tensor:
-        """Realness logits `[n]` of images under their probabilities."""
-        x = self.last(minibatch_std(self.trunk(images))).flatten(1)
+    def forward(self, images: Images, p: Probabilities, *, group: int = 4) -> Tensor:
+        """Realness logits `[n]` of images under their probabilities.
+
+        Images of one group are compared with each other; with groups of 1 each is judged alone.
+        """
+        x = self.last(minibatch_std(self.trunk(images), group=group)).flatten(1)
         outputs: Logits = self.to_k(self.dense(x)).float()
         return (outputs * p).sum(1)

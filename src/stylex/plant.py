@@ -181,7 +181,7 @@ def chosen(
 
 def correlation(labels: Sequence[str], marked: str, share: float) -> float:
     """Of a mark on this share of one class with being of that class (phi)."""
-    part = labels.count(marked) / len(labels)
+    part = labels.count(marked) / sum(map(bool, labels))  # what has no class is left out
     return math.sqrt(share * (1 - part) / (1 - part * share))
 
 

@@ -150,6 +150,11 @@ class Screen:
             known = self.known[images].flatten(1)
             risks = risk / (2 * ahead * len(images).bit_length())
             mean, margin = racing.estimate(told, true, known, risk=risks)
+            if mean.isnan().any():
+                raise ValueError(
+                    "effects or gradients of the classifier are no finite numbers; check its "
+                    "logits, or search with --mode exact"
+                )
             mean[taken.flatten()] = -torch.inf
             order = mean.argsort(descending=True)
             first = order if first is None else first
@@ -237,7 +242,7 @@ def quick(
     else:
         foretold = sweep.foretell(*nets, targets=targets, batch=batch, **given)
     effects = ledger.room("effects", (*foretold.shape[:3], logits.shape[1]), like=foretold)
-    rest = (strength, targets, foretold, effects)
+    rest = (strength, targets, foretold.to(effects.device), effects)
     how = {"ahead": AHEAD, "base": logits, "options": {"batch": batch, "ledger": ledger}}
     how |= {"ranked": "in bf16"} if rounded else {}
     screen = Screen(*nets, *rest, **how)

@@ -117,9 +117,13 @@ class Subjects:
             return None
         return in_batches(self.distance, images, others).mean().item()
 
+    def _alone(self, images: Images, p: Probabilities) -> Tensor:
+        # D compares the images of a group, and how large one is hangs on how many are asked
+        return self.model.discriminator(images, p, group=1)
+
     def usual(self, drawn: Drawn) -> Bool[Tensor, " n"]:
         """Whether D finds each image as real as it finds photos, under the image's own p."""
-        realness = in_batches(self.model.discriminator, drawn.images, drawn.logits.softmax(1))
+        realness = in_batches(self._alone, drawn.images, drawn.logits.softmax(1))
         low, high = self._realness
         return (realness >= low) & (realness <= high)
 
@@ -130,7 +134,7 @@ class Subjects:
 
     @cached_property
     def _realness(self) -> tuple[float, float]:
-        of_photos = in_batches(self.model.discriminator, self.photos, self.p)
+        of_photos = in_batches(self._alone, self.photos, self.p)
         low, high = of_photos.quantile(of_photos.new_tensor(D_RANGE)).tolist()
         return low, high
 

@@ -69,6 +69,8 @@ def measure(
     else:
         some = [coordinates] if wanted is None else [coordinates, wanted, styles]
         name = f"measured-{key_of(name, some)[:16]}"
+    coordinates = coordinates.to(styles.device)  # of a large table, which stays on the CPU
+    wanted = None if wanted is None else wanted.to(styles.device)
     if base is None:
         base = base_logits(*given, strength=strength, ledger=ledger)
     energies = energies_of(synthesis)
@@ -234,7 +236,7 @@ def base_logits(
         yield torch.cat([logits, logits.new_zeros(batch - len(logits), logits.shape[1])])
 
     shape = len(parts), batch, first.shape[1]
-    logits = ledger.fill("base", shape, work, like=first, each=0.0)
+    logits = ledger.fill(f"base-{batch}", shape, work, like=first, each=0.0)
     return logits.flatten(0, 1)[: len(styles)].to(styles.device)
 
 
