@@ -10,6 +10,7 @@ from stylex import attfind, choosing, explaining, parallel, stylespace
 from stylex.attfind import Search
 from stylex.data import ImageSet
 from stylex.explaining import add_sufficiency, explain, search, sufficiency
+from stylex.flips import STRENGTHS
 from stylex.ledger import Ledger
 from stylex.metrics import interval, random_attributes
 from stylex.photos import to_bytes
@@ -366,17 +367,21 @@ def test_sufficiency_goes_into_the_metrics(tmp_path):
     assert row["low"] <= row["share"] <= row["high"]
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_what_was_evaluated_of_another_search_goes(tmp_path, same: bool):
-    """A page would tell of attributes that are no longer there."""
+@pytest.mark.parametrize("changed", [None, "attributes", "strength"])
+def test_what_was_evaluated_of_another_search_goes(tmp_path, changed: str | None):
+    """A page would tell of attributes that are no longer there, or moved otherwise."""
     model, kept = model_of(), attribute(0)
     one = {"target": kept.target, "coordinate": kept.coordinate, "direction": kept.direction}
     tried = {"attributes": [one], "evaluated": {"images": 9}, "verdicts": []}
+    tried |= {"strength": {"strengths": list(STRENGTHS)}}
     run = begun(tmp_path / "run", model, **tried)
-    add_sufficiency(model, None, holding(model, attribute(0 if same else 1)), run, why="no photos")
+    found = holding(model, attribute(1 if changed == "attributes" else 0))
+    if changed == "strength":
+        found = replace(found, strength=2.0)
+    add_sufficiency(model, None, found, run, why="no photos")
     table = read_json(Run(run).metrics)
     assert table["agreement"]["own"] == 0.9
-    assert tried.keys() & table.keys() == (tried.keys() if same else set())
+    assert tried.keys() & table.keys() == (set() if changed else tried.keys())
 
 
 # the discriminator filter

@@ -63,6 +63,13 @@ def test_a_budget_makes_the_length_once(tmp_path: Path, capsys: pytest.CaptureFi
     assert read_json(Run(tmp_path / "run").about)["settings"]["total_images"] == total
 
 
+def test_a_budget_of_no_time_is_one_line(tmp_path: Path):
+    """It is no missing budget, which would train to the default length."""
+    photos, settings = draw_photos(tmp_path / "photos"), OPTIONS | {"total_images": 8}
+    with pytest.raises(ValueError, match=r"^budget 0h at .* not one batch fits; give more$"):
+        train(photos, make_classifier(), run=tmp_path / "run", **settings | {"budget": "0h"})
+
+
 def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path):
     """The weights are the same with and without it, but for rounding."""
     photos, classifier = draw_photos(tmp_path / "photos"), make_classifier()

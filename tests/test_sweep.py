@@ -285,6 +285,17 @@ def test_base_logits_are_kept_image_by_image(tmp_path):
     )
 
 
+def test_base_logits_of_another_batch_are_others(tmp_path):
+    """An exact search that was stopped may be gone on with as a fast one, which asks in batches."""
+    synthesis, classify = drawn(12), classify_as(2, 12)
+    styles = some_styles(synthesis, 4, 12)
+    given = (synthesis, classify, styles, bounds(styles))
+    one, four = (
+        sweep.base_logits(*given, ledger=Ledger(tmp_path), batch=batch) for batch in (1, 4)
+    )
+    torch.testing.assert_close(one, four)
+
+
 def test_a_function_that_is_not_the_same_twice_is_refused():
     """Random moves of the first image are computed again the slow way."""
     synthesis, calls = drawn(12), []

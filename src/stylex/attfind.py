@@ -205,7 +205,8 @@ def find(
         made: what else to remember: date, machine, seconds.
 
     Raises:
-        ValueError: unknown class, source among the targets, threshold not above 0, infinite effect.
+        ValueError: unknown class, source among the targets, count below 1, threshold not above 0,
+            infinite effect.
     """
     if count < 1:
         raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")

@@ -202,7 +202,7 @@ def walked(
     model: StylEx, found: Search, targets: Collection[int], **options: Any
 ) -> dict[int, list[Step]]:
     """The chains of a search that was made so, walked again; `options` as for `chain`."""
-    found = _beside(model, found)
+    found = beside(model, found)
     given = (model.generator.synthesis, model.classifier, found.bounds)
     how = {"strength": found.strength, "batch": model.at_once}
     named = found.made.get("candidates", {})  # in the end a fast search knows better: not anew
@@ -220,7 +220,7 @@ def redrawing(model: StylEx) -> Redraw:
     return partial(in_batches, redraw, batch=model.at_once)
 
 
-def _beside(model: StylEx, found: Search) -> Search:
+def beside(model: StylEx, found: Search) -> Search:
     """A search whose styles lie where the model does."""
     device = model.mean_p.device
     return replace(found, styles=found.styles.to(device), bounds=found.bounds.to(device))
@@ -262,7 +262,7 @@ def again(
     if ledger:
         ways = sought(found.classes, given["target"], found.source)
         _, ledger.expected = most_moves(len(found.logits), len(ways), count)
-    new = on_top(_beside(model, found), model.layout, *nets, batch=model.at_once, **given)
+    new = on_top(beside(model, found), model.layout, *nets, batch=model.at_once, **given)
     return replace(new, styles=found.styles, bounds=found.bounds)
 
 

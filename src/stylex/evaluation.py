@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stylex import flips, metrics, runs
 from stylex.attfind import Search
+from stylex.choosing import beside
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
 from stylex.looking import Features, Likeness, spread
@@ -77,8 +78,7 @@ def evaluate(
     tell("test images")
     subjects = Subjects(model, images, judges=judges, distance=distance)
     known = train_images[spread(len(train_images), FITTED)].to(subjects.photos.device)
-    beside = {"styles": found.styles.to(known.device), "bounds": found.bounds.to(known.device)}
-    found = replace(found, **beside)
+    found = beside(model, found)
     tell("reconstruction beside its floors")
     table: dict[str, Any] = {
         "substrate": substrate(subjects, known, features, seed=seed)

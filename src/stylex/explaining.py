@@ -22,6 +22,7 @@ from stylex.choosing import Choice, on_top, redrawing, sought
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
 from stylex.exhibits import GROUPS
+from stylex.flips import STRENGTHS
 from stylex.folding import without_norms
 from stylex.ledger import Ledger, key_of
 from stylex.losses import Distance
@@ -202,7 +203,8 @@ def explain(
         usual_l1: the model's L1 on test images, to call this reconstruction poor.
 
     Raises:
-        ValueError: an image of another size, an unknown class, no attributes for it, or no count.
+        ValueError: not one image, another size, an unknown class, no attributes for it, or no
+            count.
     """
     _check(model, image, count)
     if len(image) != 1:
@@ -313,8 +315,9 @@ def add_sufficiency(
     table = runs.read_json(path) if path.is_file() else {}
     here = {(a.target, a.coordinate, a.direction) for a in found.attributes}
     tried = {(a["target"], a["coordinate"], a["direction"]) for a in table.get("attributes") or ()}
-    then = (table.get("strength") or {}).get("strengths")  # about that of the search, the third
-    if not tried or not tried <= here or (then and then[2] != found.strength):
+    then = (table.get("strength") or {}).get("strengths")  # which are around that of the search
+    other = bool(then) and then[STRENGTHS.index(1.0)] != found.strength
+    if not tried or not tried <= here or other:
         table = {name: group for name, group in table.items() if name not in GROUPS}
     table |= {"sufficiency10": None, "why_sufficiency10": why}
     if photos is not None:

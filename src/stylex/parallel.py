@@ -47,13 +47,13 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     quick = "cuda" if torch.cuda.is_available() else "cpu"  # MPS lacks operations of a step
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # else ranks and bf16 are told
     fabric = Fabric(
         accelerator=quick if device == "auto" else device,
         devices=local or 1,  # several GPUs are torchrun's, as several processes are
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # each rank told its number
     fabric.launch()
     return fabric
 

@@ -148,16 +148,16 @@ def length(
     """
     seconds = None if budget is None else seconds_of(budget)
     if old := begun(files):
-        if seconds:
+        if seconds is not None:
             settings = settings | {"total_images": old["settings"]["total_images"]}
         return settings, ""
-    if not seconds and settings["total_images"] < SHORT * settings["batch"]:
+    if seconds is None and settings["total_images"] < SHORT * settings["batch"]:
         return settings, ""
     share = range(parts_of(SimpleNamespace(**settings), ranks=fabric.world_size).batch)
     photos = splits["train"].batch([i % len(splits["train"]) for i in share])
     speeds = rehearse(fabric, classifier, photos, distance, settings)
     begins = settings["adversarial_from_images"]
-    if seconds:
+    if seconds is not None:
         total = speeds.images(seconds, begins) // settings["batch"] * settings["batch"]
         if not total:
             says = f"{speeds.alone:.1f} images/s: not one batch fits; give more"
