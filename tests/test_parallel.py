@@ -160,3 +160,10 @@ def test_quick_bf16_of_a_cpu(capabilities, quick, monkeypatch):
     assert parallel.quick_bf16("cpu") is quick
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert parallel.quick_bf16("cpu") is False
+
+
+def test_a_start_says_nothing():
+    """What a library has to tell of ranks and precision is no user's concern."""
+    code = "from stylex import parallel; parallel.start(device='cpu', precision='bf16')"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -47,7 +47,8 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
     quick = "cuda" if torch.cuda.is_available() else "cpu"  # MPS lacks operations of a step
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # else ranks and bf16 are told
+    for part in ("fabric", "pytorch"):  # either tells of ranks and of bf16
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=quick if device == "auto" else device,
         devices=local or 1,  # several GPUs are torchrun's, as several processes are
