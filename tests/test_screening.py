@@ -229,7 +229,7 @@ def test_a_race_ends_before_every_image_was_measured(rule):
 def test_where_all_moves_raced_no_audit_is_told():
     """There is nobody left to draw."""
     told = {"measured": 0.2, "raced": 1.0, "correlation": {"0": 0.9}, "left_out": 0}
-    told["ranked"] = "by prediction"
+    told |= {"ranked": "by prediction", "classes": 1}
     said = screening.certificate(told | {"audits": 1, "audited": 0, "hidden": 0}, whole=False)
     assert said["says"].endswith(
         "(20% of all effects); that all races were decided rightly is 95% sure."
@@ -243,7 +243,19 @@ def test_images_left_out_by_prediction_are_told():
     _, fast = chosen(known(truth[..., 1:2].clone(), truth, targets=[1]))
     said = fast.made["certificate"]
     assert (said["left_out"], said["sure"]) == (1, False)
-    assert said["says"].startswith("Not sure: 1 unstable images were left out by prediction. Rep")
+    assert said["says"].startswith("Not sure: 1 unstable images were left out by prediction; effe")
+
+
+def test_where_not_all_classes_were_foretold_it_is_not_sure():
+    """An image may be unstable by the effects on another class, which nobody foretold."""
+    truth = some_effects(classes=3)
+    truth[0, :11, :, 2] = 3.0  # 22 of 600 entries, more than 3.3 %: the exact search leaves it out
+    exact, fast = chosen(known(truth[..., 1:2].clone(), truth, targets=[1]))
+    said = fast.made["certificate"]
+    assert (exact.made["left_out"], said["left_out"], said["sure"]) == (1, 0, False)
+    assert said["says"].startswith("Not sure: effects were foretold on 1 of 3 classes, which dec")
+    _, every = chosen(known(truth.clone(), truth, targets=[0, 1, 2]))
+    assert "of 3 classes" not in every.made["certificate"]["says"]
 
 
 def raced(foretold: list[float], truth: list[float], images: int) -> tuple[int, Known]:

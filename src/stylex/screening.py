@@ -262,7 +262,7 @@ def screened(screen: Screen, logits: Logits, finish: Finish, **choice: Any) -> S
     """
     chosen, told = audited(screen, logits, **choice)
     found = finish(screen.effects, logits, among=chosen)
-    told["ranked"] = screen.ranked
+    told |= {"ranked": screen.ranked, "classes": logits.shape[1]}
     told["left_out"] = max(found.made["left_out"], int((~stable(screen.foretold)).sum()))
     made = {
         "certificate": certificate(told, whole=bool(screen.known.all())),
@@ -316,17 +316,20 @@ def certificate(told: dict[str, Any], *, whole: bool) -> dict[str, Any]:
 
     Args:
         told: of the last audit: `measured`, `raced`, `ahead`, `widened`, `correlation`, `audits`,
-            `audited`, `hidden`, `left_out`, `ranked`.
+            `audited`, `hidden`, `left_out`, `ranked`, and how many `classes` there are.
         whole: in the end everything was measured, so nothing hangs on a prediction.
 
     Returns:
         The same with `sure` and `says`.
     """
     agree, ranked = min(told["correlation"].values(), default=1.0), told["ranked"]
+    foretold, classes = len(told["correlation"]), told["classes"]
     doubts = [
         f"audits still changed the list after {told['audits']} times" * bool(told["hidden"]),
         f"{told['left_out']} unstable images were left out {ranked}" * bool(told["left_out"]),
         f"ranks of foretold and measured effects correlate by {agree:.2f} only" * (agree < DOUBT),
+        f"effects were foretold on {foretold} of {classes} classes, which decide what is unstable; "
+        "with neither target nor source it is every class" * (foretold < classes),
     ]
     why = "" if whole else "; ".join(filter(None, doubts))
     says = (
