@@ -11,13 +11,14 @@
 The numbers are summed up after each cell in benchmarks/results/planted.json (planted_short.json),
 F1 is drawn in docs/images/planted.svg. A cell that stands there is not done again, on any machine;
 another --result leaves it aside. A cell that fails is named and left out, the others go on.
-Cells of a scene begin with one generator that never heard of a classifier (160,000 images, an hour
-of one core), and go on around theirs for 12,000; AttFind's rival is that generator after 12,000
-more without. In the short form each cell begins anew, for 40,000. What is reported has seeds from
-1000 on.
+Cells of a scene begin with one generator that never heard of a classifier, after 160,000 images
+(benchmarks/bases, by planted_bases.py), and go on around theirs for 12,000; AttFind's rival is that
+generator after 12,000 more without. In the short form each cell begins anew, for 40,000. What is
+reported has seeds from 1000 on.
 Several processes may each take a share (0/8 to 7/8); a last call without one sums them up.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -104,7 +105,9 @@ CONTROLS = tuple(
 APART = 20  # between the seeds of one line of the grid
 OF_CONTROLS = 60  # beyond the first seed
 ABLATED = (Asked("leaves"), Asked("cells"), Asked("leaves", "and"), Asked("cells", "sum", 2, 0.9))
+WHOLE = "nothing left out"  # the same cells, begun with the same base
 ABLATIONS: dict[str, dict[str, Any]] = {
+    WHOLE: {},
     "without KL": {"kl_weight": 0.0},
     "without the condition": {"condition": False},
     "without the noise pass": {"noise_share": 0.25, "hybrid_share": 1.0},  # as many hybrids
@@ -115,13 +118,13 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "few not wanted": {"few_weight": 0.0},
     "ToRGB with its own styles": {"rgb_styles": True},
 }
-WHOLE = "nothing left out"  # the same cells as the grid has them
 ONE_BY_ONE = {"attributes", "reading", "importance"}  # not written down of an ablation
 SHORT = (Asked(seed=0), Asked("cells", seed=1), Asked(kind="and", seed=2))
 SHORT_CONTROLS = (Asked(control="random"), Asked(control="shuffled"))
 
 # images of a training: four minutes of one core, ten, and an hour
 FROM_BASE, FROM_NOTHING, OF_BASE = 12_000, 40_000, 160_000
+BASES = Path(__file__).parent / "bases"  # one for each scene, given away
 LISTS = ("cells", "controls", "ablated")  # of tables in a result
 
 Tables = Mapping[Job, dict[str, Any]]
@@ -148,7 +151,8 @@ def main(
         first_seed: of the grid: 1000 to report, 0 to tune.
         total_images: length of each StylEx's training in images seen; by default 12,000 beyond the
             base's, of the short form's 40,000.
-        base_images: length of the training of each scene's base; the short form has none.
+        base_images: of each scene's base; another number than those given away is trained first,
+            the short form has none.
         runs: directory of the cells, one below it for each.
         result: name of the JSON file in benchmarks/results.
         share: i/n for every n-th cell from the i-th; then nothing is summed up.
@@ -157,7 +161,7 @@ def main(
     """
     root, failed = Path(runs), []
     seeds = sorted({one.seed for one in SHORT}) if short else [first_seed]
-    jobs = planned_short(root) if short else planned(root, first_seed)
+    jobs = planned_short(root) if short else planned(root, first_seed, base_images)
     name = result or ("planted_short" if short else "planted")
     lengths = Lengths(total_images or (FROM_NOTHING if short else FROM_BASE), base_images)
     tables = taken(name, jobs, lengths)
@@ -223,12 +227,14 @@ def planned_short(root: Path) -> list[Job]:
     return [Job(one, root / one.name) for one in (*SHORT, *SHORT_CONTROLS)]
 
 
-def planned(root: Path, first_seed: int) -> list[Job]:
+def planned(root: Path, first_seed: int, base_images: int = OF_BASE) -> list[Job]:
     """The grid, the controls, and every ablation."""
     controls = (one._replace(seed=first_seed + OF_CONTROLS) for one in CONTROLS)
 
     def job(one: Asked, left_out: str = "", *, plain: bool = False) -> Job:
         base, rival = (str(root / f"{kind}-{one.scene}-{first_seed}") for kind in ("base", "plain"))
+        if base_images == OF_BASE and Run(BASES / one.scene).about.is_file():
+            base = str(BASES / one.scene)
         place = root / left_out.replace(" ", "-") / one.name
         return Job(one, place, left_out, base, rival if plain else None)
 
@@ -257,10 +263,12 @@ def ablated(first_seed: int) -> list[Asked]:
 def run(job: Job, first_seed: int, lengths: Lengths, device: str) -> dict[str, Any]:
     """One cell, and what it found in a few lines."""
     of_scene = {"scene": job.one.scene, "seed": first_seed + APART - 1, "device": device}
-    if job.base and not job.finished:
+    if job.base and not job.finished and Path(job.base).parent != BASES:
         plain(job.base, total_images=lengths.base, **of_scene)
     if job.plain and not job.finished:
         plain(job.plain, total_images=lengths.cell, base=job.base, **of_scene)
+    if job.left_out and not job.run.exists():
+        copy_beginning(Run(job.run.parents[1] / WHOLE.replace(" ", "-") / job.one.name), job.run)
     table = cell(
         str(job.run),
         **job.one._asdict(),
@@ -272,6 +280,19 @@ def run(job: Job, first_seed: int, lengths: Lengths, device: str) -> dict[str, A
     )
     show(table)
     return table
+
+
+def copy_beginning(whole: Run, to: Path) -> None:
+    """Images and classifier of the same cell with nothing left out, where it is finished.
+
+    Both hang on nothing that is left out.
+    """
+    if all(its.exists() for its in (whole.planted, whole.images, whole.planted_classifier)):
+        partial = Run(to.with_name(f"{to.name}.partial"))
+        shutil.rmtree(partial.path, ignore_errors=True)
+        shutil.copytree(whole.planted_classifier, partial.planted_classifier)
+        shutil.copyfile(whole.images, partial.images)
+        partial.path.rename(to)
 
 
 @cache
@@ -324,12 +345,10 @@ def ablated_tables(tables: Tables) -> list[dict[str, Any]]:
 
 
 def left_out(tables: Tables) -> dict[str, list[dict[str, Any]]]:
-    """Tables by what was left out; of the same cells those with nothing."""
-    ones = {job.one for job in tables if job.left_out}
-    rows = {WHOLE: [its for job, its in tables.items() if job.one in ones and not job.left_out]}
-    for name in ABLATIONS:
-        rows[name] = [its for job, its in tables.items() if job.left_out == name]
-    return rows
+    """Tables by what was left out; the first ones left out nothing."""
+    return {
+        name: [its for job, its in tables.items() if job.left_out == name] for name in ABLATIONS
+    }
 
 
 if __name__ == "__main__":

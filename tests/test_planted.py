@@ -68,6 +68,7 @@ def cells(tmp_path: Path, monkeypatch) -> Cells:
     monkeypatch.setattr(planted, "cell", cells)
     monkeypatch.setattr(planted, "train_plain", lambda place, **options: cells.plains.append(place))
     planted.plain.cache_clear()
+    monkeypatch.setattr(planted, "BASES", tmp_path / "bases")  # none is given away
     monkeypatch.setattr(planted, "made", lambda seeds: {"made": {"seeds": seeds}})
     monkeypatch.setattr(made, "RESULTS", tmp_path)
     monkeypatch.setattr(planted_table, "IMAGES", tmp_path)
@@ -134,14 +135,68 @@ def test_what_is_finished_is_summed_up(cells: Cells, tmp_path: Path) -> None:
 
 
 def test_finished_ablations_are_kept(cells: Cells, tmp_path: Path) -> None:
-    """A number for each with its interval, beside the same cells with nothing left out."""
+    """A number for each with its interval, beside the same cells made again with all parts."""
     table = ran(tmp_path, ablations=True)
-    assert set(table["ablations"]) == {planted.WHOLE, *planted.ABLATIONS}
+    assert next(iter(table["ablations"])) == planted.WHOLE
+    assert set(table["ablations"]) == set(planted.ABLATIONS)
     assert table["ablations"]["without KL"]["f1"] == pytest.approx(0.8)
     whole = table["ablations"][planted.WHOLE]
     assert (whole["cells"], whole["f1"], whole["f1_correlated"]) == (4, 1, 0.8)
     assert len(cells.ran) == 34 + 4 * len(planted.ABLATIONS)
     assert ran(tmp_path)["ablations"] == table["ablations"]
+
+
+def test_cells_begin_with_the_bases_given_away(cells: Cells, tmp_path: Path) -> None:
+    """None is trained, but rivals go on from them; another length trains its own."""
+    for scene in ("leaves", "cells"):
+        write_json(Run(tmp_path / "bases" / scene).about, {})
+    ran(tmp_path)
+    assert {Path(place).name for place in cells.plains} == {"plain-leaves-1000", "plain-cells-1000"}
+    jobs = planted.planned(tmp_path, 1000)
+    assert {job.base for job in jobs} == {str(tmp_path / "bases" / k) for k in ("leaves", "cells")}
+    jobs = planted.planned(tmp_path, 1000, 320)
+    assert {Path(job.base or "").name for job in jobs} == {"base-leaves-1000", "base-cells-1000"}
+
+
+def test_an_ablation_has_the_images_and_classifier_of_the_whole(
+    cells: Cells, tmp_path: Path, monkeypatch
+) -> None:
+    """Copied once that is finished; a copy that was stopped is made again."""
+
+    def drawn(run: str, **asked: Any) -> dict:
+        files = Run(run)
+        if not files.images.is_file():
+            files.planted_classifier.mkdir(parents=True)
+            (files.planted_classifier / "weights").write_text(run)
+            files.images.write_text(run)
+        return cells(run, **asked)
+
+    monkeypatch.setattr(planted, "cell", drawn)
+    root = tmp_path / "runs"
+    one = planted.ablated(1000)[0].name
+    (root / "without-KL" / f"{one}.partial" / "planted-classifier").mkdir(parents=True)
+    ran(tmp_path, ablations=True)
+    whole = root / "nothing-left-out" / one
+    assert {run.name for run in (root / "without-KL").iterdir()} == {
+        asked.name for asked in planted.ablated(1000)
+    }
+    for name in ("without-KL", "p-never-hidden"):
+        files = Run(root / name / one)
+        assert files.images.read_text() == str(whole)
+        assert (files.planted_classifier / "weights").read_text() == str(whole)
+    assert Run(root / one).images.read_text() == str(root / one)  # of the grid: its own
+
+
+@pytest.mark.parametrize("scene", ["leaves", "cells"])
+def test_the_bases_given_away_are_what_their_cards_say(scene: str) -> None:
+    """As long as the grid wants them, of a shape that its cells can begin with, small enough."""
+    base = Run.open(planted.BASES / scene)
+    about = read_json(base.about)
+    assert about["images_seen"] == planted.OF_BASE
+    assert not about["settings"]["condition"]
+    assert base.model.stat().st_size < 10e6
+    assert f"{about['images_seen']:,} images seen" in base.card.read_text(encoding="utf-8")
+    check_first(base.path, recipe({"training": {}, "begins_after": 1}) | SHAPE)
 
 
 def test_an_old_cell_ends_the_command_in_one_line(
@@ -366,7 +421,7 @@ def test_the_tables_of_the_docs(cells: Cells, tmp_path: Path, capsys) -> None:
     out = capsys.readouterr().out
     tables = [part.splitlines() for part in out.strip().split("\n\n")]
     sizes = [3, len(result["reached"]), 2, len(result["cells"]), len(result["controls"])]
-    assert [len(table) - 2 for table in tables] == [*sizes, 1 + len(planted.ABLATIONS)]
+    assert [len(table) - 2 for table in tables] == [*sizes, len(planted.ABLATIONS)]
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     assert tables[0][2].startswith("| ours | 1.00 (1.00 to 1.00) | 1.00 |")

@@ -314,6 +314,7 @@ def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> No
     asked |= {"training": {"perceptual": "classifier"}}
     table = planting.cell(run, **asked, base=base, plain=plain)
     assert table["begins_after"] == 48
+    assert table["base"] == read_json(Run(run).about)["begins_from"]
     told = [read_json(Run(place).about) for place in (base, plain, run)]
     assert [its["data"]["counts"]["train"] for its in told] == [
         70,

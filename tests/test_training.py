@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from shutil import copytree, rmtree
 from types import SimpleNamespace
@@ -767,6 +768,7 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
     model = training.train(*given, run=tmp_path / "run", **options)
     about = runs.read_json(Run(tmp_path / "run").about)
     assert (about["settings"]["adversarial_from_images"], about["begins_after"]) == (0, 48)
+    assert about["begins_from"] == sha256(straight.model.read_bytes()).hexdigest()[:12]
     weights = load_file(straight.model)
     name = "generator.synthesis.constant"
     torch.testing.assert_close(model.own_state()[name], weights[name], atol=1e-6, rtol=0)

@@ -111,7 +111,7 @@ def classifier_of(files: Run, net: Net, *, seed: int, control: Control = "") -> 
 
 def small_classifier(files: Run, *, seed: int) -> Classifier:
     """A SmallNet trained on the drawn images, unless it is there."""
-    folder = _folder(files)
+    folder = files.planted_classifier
     if (folder / ABOUT_FILE).is_file():
         return load_classifier(folder)
     return train_classifier(
@@ -126,7 +126,8 @@ def small_classifier(files: Run, *, seed: int) -> Classifier:
 
 def judge_classifier(files: Run, *, seed: int) -> Classifier:
     """A JudgeNet trained on the drawn images, unless it is there."""
-    weights, splits = _folder(files) / WEIGHTS_FILE, read_splits(files.images, resolution=SIDE)
+    weights = files.planted_classifier / WEIGHTS_FILE
+    splits = read_splits(files.images, resolution=SIDE)
     network = JudgeNet(3, len(CLASSES), resolution=SIDE)
     labels = {name: labels_of(images, CLASSES) for name, images in splits.items()}
     if not weights.is_file():
@@ -156,7 +157,7 @@ def random_classifier(files: Run, *, seed: int) -> Classifier:
 
     Left alone its logits would hardly move, and finding nothing would be no feat.
     """
-    folder = _folder(files)
+    folder = files.planted_classifier
     if not (folder / ABOUT_FILE).is_file():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -168,7 +169,3 @@ def random_classifier(files: Run, *, seed: int) -> Classifier:
         network.head.bias[1] -= lead.mean() * LEAD / lead.std()
         save_classifier(Classifier(network, CLASSES, size=SIDE), folder)
     return load_classifier(folder)
-
-
-def _folder(files: Run) -> Path:
-    return files.path / "planted-classifier"

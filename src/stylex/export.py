@@ -55,17 +55,27 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
     if sheet := files.last_sheet():
         _copy(sheet, to.sheets / sheet.name)
     name_attributes(out)
-    save_file({k: _half(v) for k, v in read_tensors(files.model).items()}, to.model)
     for path in (to.metrics, *to.classifier.glob("*.json"), *to.attributes.glob("*/*.json")):
         runs.write_json(path, _without_paths(read_json(path)))
-    about, metrics = _without_paths(read_json(files.about)), read_json(to.metrics)
+    about, metrics = bare(files, to), read_json(to.metrics)
     name_evidence(metrics, read_notes(out))
-    runs.write_json(to.about, about)
     log = read_lines(files.log)
     picture = str((to.sheets / sheet.name).relative_to(to.path)) if sheet else ""
     to.card.write_text(card(about, metrics, log, images=images, sheet=picture), encoding="utf-8")
     size = sum(f.stat().st_size for f in to.path.rglob("*") if f.is_file()) / 1e6
     print(f"written: {out}, {size:.1f} MB; read {to.card}")
+
+
+def bare(files: Run, to: Run) -> Json:
+    """Write the networks alone, in half precision, and what they are, which is returned.
+
+    Another training can begin with them.
+    """
+    to.path.mkdir(parents=True, exist_ok=True)
+    save_file({k: _half(v) for k, v in read_tensors(files.model).items()}, to.model)
+    about = _without_paths(read_json(files.about))
+    runs.write_json(to.about, about)
+    return about
 
 
 def card(about: Json, metrics: Json, log: list[Any], *, images: str, sheet: str = "") -> str:

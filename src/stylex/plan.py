@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Collection, Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -124,6 +125,7 @@ def begin(
         if first := settings.get("begin_with"):
             its = runs.read_json(Run(first).about)
             about["begins_after"] = its["images_seen"] + its.get("begins_after", 0)
+            about["begins_from"] = sha256(Run(first).model.read_bytes()).hexdigest()[:12]
         about["classifier"] = remember(classifier, files.path)
         runs.write_json(files.about, about)
     return settings

@@ -197,7 +197,7 @@ def onset(rows: Sequence[dict[str, Any]], word: str) -> float | None:
 
 def _classifier(files: Run, resolution: int, total_images: int, seed: int) -> Classifier:
     """Trained on the written photos, unless it is there."""
-    folder = files.path / "planted-classifier"
+    folder = files.planted_classifier
     if (folder / ABOUT_FILE).is_file():
         return load_classifier(folder)
     return train_classifier(

@@ -107,9 +107,9 @@ def cell(
     Returns:
         The settings; what `edits.Bench.score` gives, each attribute with the gates that it shut and
         whether it `passed`; how many were `looked_at`, `passed`, and passed falsely; the `hidden`
-        factor of a control; `begins_after`, how many images the base has seen; `rivals`, a score by
-        name; the `settings` of training and search, see `recipe`; `minutes` of the call that
-        finished it, and its `core_minutes` of all threads.
+        factor of a control; `begins_after`, how many images the base has seen, and `base`, which
+        weights it is; `rivals`, a score by name; the `settings` of training and search, see
+        `recipe`; `minutes` of the call that finished it, and its `core_minutes` of all threads.
 
     Raises:
         ValueError: no such scene or control, or the directory holds another cell, or one that was
@@ -140,7 +140,7 @@ def cell(
         **_otherwise(base) | asked["training"],
     ).to("cpu")
     then = read_json(files.about)
-    asked["begins_after"] = then.get("begins_after", 0)
+    asked |= {"begins_after": then.get("begins_after", 0), "base": then.get("begins_from")}
     photos = read_splits(files.images, resolution=SIDE)["search"]
     progress(f"{run}: searching")
     found = search(model, photos, files)

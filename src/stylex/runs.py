@@ -43,6 +43,7 @@ class Run:
         self.attributes = self.path / "attributes"  # one folder per attribute: pictures and JSON
         self.explanations = self.path / "explanations"  # one folder per explained image
         self.images = self.path / "images.zip"  # the demo's drawn images
+        self.planted_classifier = self.path / "planted-classifier"  # that learned them
         self.planted = self.path / "demo.json"  # the demo's found against planted
         self.plant = self.path / "plant.json"  # a mark planted in photos, and what became of it
         self.mark = self.path / "mark.png"  # that mark, and the attribute nearest to it
