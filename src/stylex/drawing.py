@@ -6,7 +6,7 @@ classifier = small_classifier(files, seed=0)
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 import torch
