@@ -86,6 +86,18 @@ def test_no_control_says_why(tmp_path: Path) -> None:
         assert table["why_share"] == "not trained"
 
 
+def test_a_control_that_lay_beside_the_run_is_still_told(tmp_path: Path, monkeypatch) -> None:
+    """On a machine without it; one that is there counts, and there may never have been any."""
+    name = "confirmed_flips_no_classifier"
+    told = {name: 0.9, f"{name}_low": 0.8, "confirmed_flips": 0.95}
+    then = {"leaves": told, "faces": {name: None, f"why_{name}": "not trained"}}
+    monkeypatch.setattr(real_domains, "last_result", lambda _: then)
+    assert real_domains.control(tmp_path / "leaves") == {name: 0.9, f"{name}_low": 0.8}
+    assert real_domains.control(tmp_path / "faces")[name] is None
+    evaluated(tmp_path / "leaves-blind", one={"countable": 100, "confirmed": [0.6]})
+    assert real_domains.control(tmp_path / "leaves")[name] == 0.6
+
+
 def test_a_curve_has_the_lengths_that_all_runs_have() -> None:
     """Lowest and highest of each."""
     one = {"agreement": 0.8, "chance": 0.5, "perceptual": 0.1}

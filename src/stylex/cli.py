@@ -132,7 +132,7 @@ def search(
             filter).
         memory: most memory for each process; a larger table of effects stays in a file.
         device: that measures; pictures are drawn on the CPU.
-        classifier: needed only where the run could not keep it: file.py:function.
+        classifier: needed only where the run keeps no copy: file.py:function or a TorchScript file.
     """
     from rich.console import Console
 
@@ -207,7 +207,7 @@ def explain(
         count: most attributes to show alone; twice as many are combined.
         strength: 1 moves a coordinate to its bound; by default that of the search.
         json: print the answer as data instead of words.
-        classifier: needed only where the run could not keep it: file.py:function.
+        classifier: needed only where the run keeps no copy: file.py:function or a TorchScript file.
     """
     from stylex import given, showing
     from stylex.attfind import Search
@@ -236,7 +236,8 @@ def evaluate(
     Args:
         run: directory of a run that was searched.
         data: test images, neither trained nor searched on; by default the run's own.
-        oracle: a judge of the same classes, as in --classifier of train; give it again for another.
+        oracle: a judge of the same classes in the same order, as in --classifier of train; give it
+            again for another.
             By default two are trained on half B of the labelled training images.
         against: searched run of the same classifier and images with another seed: which attributes
             does it find too? Give it again for another.
@@ -245,13 +246,12 @@ def evaluate(
         count: attributes of each class.
         panel_images: images that each default judge sees in training.
         seed: of judges, noise, random coordinates and resampling.
-        classifier: needed only where the run could not keep it: file.py:function.
+        classifier: needed only where the run keeps no copy: file.py:function or a TorchScript file.
     """
     from rich.console import Console
 
     from stylex import evaluation, given, judging, proof, showing
     from stylex.attfind import Search
-    from stylex.classifier import load_classifier
     from stylex.features import load_features
     from stylex.looking import KINDS, spread
     from stylex.runs import Run, read_json, write_json
@@ -270,7 +270,7 @@ def evaluate(
         console.print(f"no distances of sets, no linear probe: {error}")
         features, seen_by = "none", None
     others = {name: (given.load(name, classifier), Search.load(name)) for name in against}
-    judges, why = [load_classifier(source) for source in oracle], ""
+    judges, why = [given.named(source, classes=model.classes) for source in oracle], ""
     if not judges:
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "resolution": model.resolution}

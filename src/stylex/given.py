@@ -8,21 +8,32 @@ No image is tested on that was trained or searched on, nor searched on that is f
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from stylex import choosing
 from stylex.attfind import Search
-from stylex.classifier import load_classifier
+from stylex.classifier import Classifier, load_classifier
 from stylex.data import ImageSet, read_images, read_splits
 from stylex.model import StylEx
 from stylex.runs import Run, read_json
 
 Splits = dict[str, ImageSet]
+OF_SCRIPTS = ("classes", "size", "mean", "std", "channels", "binary")  # of a TorchScript file
 
 
-def load(run: str, classifier: str | None) -> StylEx:
+def load(run: str | Path, classifier: str | None, *, strange: bool = False) -> StylEx:
     """The model of a run, around the classifier that is named or its own; as `StylEx.load`."""
-    return StylEx.load(run, classifier=load_classifier(classifier) if classifier else None)
+    its = read_json(Run.open(run).about)["classifier"]
+    told = {name: its[name] for name in OF_SCRIPTS if name in its}
+    given = named(classifier, **told) if classifier else None
+    return StylEx.load(run, classifier=given, strange=strange)
+
+
+def named(source: str, **settings: Any) -> Classifier:
+    """A classifier by its source; one of a TorchScript file, which says nothing, has these."""
+    script = Path(source).is_file() and Path(source).suffix != ".py"
+    return load_classifier(source, **settings if script else {})
 
 
 def splits(model: StylEx, run: str, **options: int) -> tuple[Splits, str]:

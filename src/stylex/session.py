@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stylex import pictures
+from stylex import given, pictures
 from stylex.attfind import Search
-from stylex.classifier import load_classifier
 from stylex.counterfactual import joint, subset
 from stylex.data import read_images
 from stylex.looking import spread
@@ -93,8 +92,7 @@ class Session:
             data: images to look at; without them the reconstructions of the search are shown.
             images: most images.
         """
-        given = load_classifier(classifier) if classifier else None
-        model = StylEx.load(run, classifier=given, strange=True)
+        model = given.load(run, classifier, strange=True)
         for layer in model.generator.synthesis.modules():
             if isinstance(layer, ModulatedConv):
                 layer.settle()  # half the time of one image went into them
