@@ -21,6 +21,7 @@ from stylex.runs import Run, read_json, read_lines
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DOMAINS = ("leaves", "faces", "retina", "digits")
 NO_CONTROL = "no run of the same budget without the classifier lay beside it"
+OLD_SHARE = "evaluated before flips were counted on the images that judges can confirm"
 ROWS = {
     "images seen": ("images_seen",),
     "hours, and where": ("core_hours", "trained_on"),
@@ -58,7 +59,7 @@ def main() -> None:
         copy_pictures(name, Run(Path("runs") / name))
     old = last_result("real_domains")
     rows = {name: row for name, row in old.items() if name not in ("made", *table)}
-    kept = {name: {"made": old["made"]} | row for name, row in rows.items()}
+    kept = {name: {"made": old["made"]} | corrected(row) for name, row in rows.items()}
     write_result("real_domains", made([0]) | kept | table)
     print("| | " + " | ".join(table) + " |\n|---|" + "---|" * len(table))
     for row, keys in ROWS.items():
@@ -66,10 +67,16 @@ def main() -> None:
         print(f"| {row} | " + " | ".join(cells) + " |")
 
 
+def corrected(row: dict[str, Any]) -> dict[str, Any]:
+    """An old row without a share of two shares that were of different images."""
+    if "confirmed_share_of" in row or row["confirmed_share"] is None:
+        return row
+    return row | {"confirmed_share": None, "why_confirmed_share": OLD_SHARE}
+
+
 def domain(path: Path) -> dict[str, Any]:
     """One run's numbers under the names that outside readers rely on."""
     s, about = summary(str(path)), read_json(Run(path).about)
-    flipped, confirmed = s["flipped"], s["confirmed"]
     curve = [
         {"images_seen": line["images_seen"], **line["measures"]}
         for line in read_lines(Run(path).log)
@@ -87,13 +94,12 @@ def domain(path: Path) -> dict[str, Any]:
         "panel_share": s["panel_share"],
         "agreement": s["own"],
         **{f"agreement_{k}": s[k] for k in HIDDEN},
-        "sufficiency10": flipped,
+        "sufficiency10": s["flipped"],
         "sufficiency10_percentile": s["flipped_percentile"],
         "random": s["random"],
         "participation_ratio": s["participation_ratio"],
-        "confirmed_share": confirmed / flipped if flipped else None,
-        "why_confirmed_share": None if flipped else "nothing was flipped",
-        "confirmed_flips": confirmed,
+        **of_flips(read_json(Run(path).metrics)["sufficiency"]),
+        "confirmed_flips": s["confirmed"],
         **pooled("confirmed_pooled", path, "no evaluation"),
         **control(path),
         "kid_reconstruction": s["kid"],
@@ -146,6 +152,23 @@ def pooled(name: str, path: Path, why: str) -> dict[str, Any]:
     seen = read_json(Run(path).about)["images_seen"]
     table = {name: flips / countable, f"{name}_low": low, f"{name}_high": high}
     return table | {f"{name}_of": countable, f"{name}_images_seen": seen}
+
+
+def of_flips(pairs: dict[str, Any]) -> dict[str, Any]:
+    """Share of the flips that the judges confirm, and of how many: images of all pairs together.
+
+    Of images alone that count for both: judge and classifier agreed on them before the edit.
+    """
+    ends = [pair for pair in pairs.values() if pair["countable"] and pair["flipped"]]
+    if any("flipped_countable" not in pair for pair in ends):
+        return {"confirmed_share": None, "why_confirmed_share": OLD_SHARE}
+    flips, confirmed = (
+        sum(round(pair["countable"] * pair[name][-1]) for pair in ends)
+        for name in ("flipped_countable", "confirmed")
+    )
+    if not flips:
+        return {"confirmed_share": None, "why_confirmed_share": "nothing was flipped"}
+    return {"confirmed_share": confirmed / flips, "confirmed_share_of": flips}
 
 
 def control(path: Path) -> dict[str, Any]:

@@ -54,6 +54,23 @@ def test_confirmed_flips_are_pooled_over_the_images(tmp_path: Path) -> None:
     assert table["share_high"] == pytest.approx(0.3668, abs=1e-3)
 
 
+def test_the_share_of_flips_is_of_images_that_count_for_both() -> None:
+    """60 of 80 flips among 100 countable and 10 of 20 among 50: 70 of 100; not told before."""
+    one = {"countable": 100, "flipped": [0.9], "flipped_countable": [0.8], "confirmed": [0.6]}
+    other = {"countable": 50, "flipped": [0.5], "flipped_countable": [0.4], "confirmed": [0.2]}
+    none = {"countable": 0, "flipped": [1.0], "flipped_countable": [None], "confirmed": [None]}
+    pairs = {"a->b": one, "b->a": other, "c->a": none, "a->c": {"countable": 9, "flipped": None}}
+    assert real_domains.of_flips(pairs) == {"confirmed_share": 0.7, "confirmed_share_of": 100}
+    nothing = {"a->b": one | {"flipped_countable": [0.0], "confirmed": [0.0]}}
+    assert "nothing" in real_domains.of_flips(nothing)["why_confirmed_share"]
+    del one["flipped_countable"]
+    assert real_domains.of_flips(pairs)["confirmed_share"] is None
+    assert real_domains.corrected({"confirmed_share": 1.2})["why_confirmed_share"]
+    assert real_domains.corrected({"confirmed_share": 0.9, "confirmed_share_of": 3})[
+        "confirmed_share"
+    ] == pytest.approx(0.9)
+
+
 def test_a_design_tells_options_apart_that_add_up() -> None:
     """Each option adds its own to one measure, and none to the other; a word is no measure."""
     adds = {name: float(2**n) for n, name in enumerate(design.OPTIONS)}
@@ -231,7 +248,7 @@ def test_what_follows_a_training_may_go_on_beside_the_next(scripts, tmp_path: Pa
 def test_segments_end_and_go_on(scripts, tmp_path: Path) -> None:
     """A segment that is over says so; the next one says that it is done."""
     (tmp_path / "slow").touch()
-    out, said = scripts("real_domains_gpu.sh", "leaves", SEGMENT="2")
+    out, said = scripts("real_domains_gpu.sh", "leaves", SEGMENT="10")
     assert out.splitlines()[-1].startswith("to be continued")
     assert [words[0] for words in said] == ["train-classifier", "train"]
     (tmp_path / "slow").unlink()

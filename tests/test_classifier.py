@@ -158,6 +158,14 @@ def softmax(images: Tensor) -> Tensor:
     )
 
 
+def test_a_sigmoid_is_refused_where_it_shows():
+    """As logits its numbers would all mean the second class; of few images it may be chance."""
+    judge = Classifier(lambda x: x.mean((1, 2, 3)).sigmoid(), ("a", "b"), binary=True)
+    judge(noise(4, 3, 8, 8))
+    judge = Classifier(lambda x: x.mean((1, 2, 3)).sigmoid(), ("a", "b"), binary=True)
+    assert "remove the sigmoid" in error_of(ValueError, judge, noise(8, 3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [

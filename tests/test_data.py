@@ -402,7 +402,9 @@ def test_files_left_out_are_told_after_each_read(tmp_path: Path, capsys):
     for read in (read_images, read_splits, load_images):
         read(folder, resolution=32)
         assert capsys.readouterr().err == told
-    given = {f"{side}/{name}": content for side in SIDES for name, content in photos(2).items()}
+    given = {
+        f"{side}/{i}.png": encoded(photo(9 * k + i)) for k, side in enumerate(SIDES) for i in (1, 2)
+    }
     read_splits(fill(tmp_path / "g", {**given, "y.png": photos(1)["0000.png"]}), resolution=32)
     assert "1 file left out: y.png (outside train/" in capsys.readouterr().err
     read_splits(fill(tmp_path / "h", given), resolution=32)
@@ -513,8 +515,17 @@ def test_given_folders_are_respected(tmp_path: Path):
         assert splits["train"].labels == ("cat",) * 4
 
 
-def test_given_folders_stay_even_for_duplicates(tmp_path: Path):
-    """They are somebody's decision; what lies outside of them is named, not used."""
+def test_a_note_beside_a_wrapping_folder_changes_no_split(tmp_path: Path):
+    """At the top or inside of it: the given sides stay, the notes are named."""
+    files = {f"set/{side}/a/{i}.png": encoded(photo(i)) for i, side in enumerate(SIDES)}
+    notes = {"README.txt": b"about", "set/terms.txt": b"ours"}
+    splits = read_splits(zipped(tmp_path / "a.zip", {**files, **notes}), resolution=32)
+    assert sides(splits) == {name: name.split("/")[1] for name in files}
+    assert [said.split(":")[0] for said in splits["train"].skipped] == sorted(notes)
+
+
+def test_given_folders_stay_even_for_duplicates(tmp_path: Path, capsys):
+    """They are somebody's decision, which is told; what lies outside of them is named, not used."""
     same = encoded(photo(0))
     files = {f"{side}/{i}.png": same for side in SIDES for i in range(2)}
     source = fill(tmp_path, {**files, "val/x.png": same, "y.png": same, "search/z.png": b"no"})
@@ -523,6 +534,9 @@ def test_given_folders_stay_even_for_duplicates(tmp_path: Path):
     outside = "outside train/, search/ and test/"
     assert splits["train"].skipped == (f"val/x.png: {outside}", f"y.png: {outside}")
     assert splits["search"].skipped == ("search/z.png: not a readable image (unknown format)",)
+    told = capsys.readouterr().err
+    assert "2 images of search/ are in train/ too" in told
+    assert "2 images of test/ are in train/ too" in told
 
 
 def test_given_folders_must_be_whole(tmp_path: Path):

@@ -95,6 +95,16 @@ def test_strength_reaches_pictures_and_numbers():
     torch.testing.assert_close(answer.alone, flat([0.0, -0.5, -0.5, -0.5]))
 
 
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_strength_that_is_none_is_refused(strength):
+    """In one line, by the search too."""
+    model = model_of(0.0)
+    with pytest.raises(ValueError, match="wanted a number above 0"):
+        explain(model, flat([-0.5] * 4), holding(model), target=1, strength=strength)
+    with pytest.raises(ValueError, match="wanted a number above 0"):
+        search(model, flat([-0.5] * 4).repeat(2, 1, 1, 1), strength=strength)
+
+
 def test_count_is_for_each_alone_and_twice_together():
     """One is shown alone, two are combined: enough for this margin."""
     model = model_of(margin=0.5)

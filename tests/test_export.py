@@ -1,5 +1,6 @@
 """What is given away, beside the whole way through the command line in test_cli."""
 
+import pytest
 import torch
 from measured import attribute
 from PIL import Image
@@ -16,6 +17,7 @@ def test_names_and_notes_are_given_away(tmp_path):
     model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
     run = Run(begun(tmp_path / "run", model))
     searched(model, ROWS).save(run.path)
+    write_json(run.metrics, read_json(run.metrics) | {"evaluated": {}})
     save_file({"weight": torch.ones(3)}, run.model)
     write_json(run.attribute(1, 1) / "attribute.json", {"coordinate": 0})
     Image.new("RGB", (100, 40)).save(run.attribute(1, 1) / "before_after.gif", duration=600)
@@ -28,11 +30,31 @@ def test_names_and_notes_are_given_away(tmp_path):
         assert opened.info["comment"] == b"brown spots (expected)"
 
 
+def test_what_is_not_finished_is_not_given_away(tmp_path):
+    """Not evaluated, or trained further after its search: one line, and nothing is written."""
+    model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
+    run = Run(begun(tmp_path / "run", model))
+    found = searched(model, ROWS)
+    found.save(run.path)
+    then = read_json(run.search)
+    write_json(run.search, then | {"made": then["made"] | {"images_seen": 8}})
+    save_file({"weight": torch.ones(3)}, run.model)
+    options = {"run": str(run.path), "out": str(tmp_path / "out"), "images": "drawn here"}
+    seen = read_json(run.about)["images_seen"]
+    with pytest.raises(ValueError, match=f"trained from 8 to {seen:,} images after its search"):
+        export(**options)
+    write_json(run.search, then)
+    with pytest.raises(ValueError, match="was not evaluated: `stylex evaluate --run"):
+        export(**options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_folder_of_the_machine_is_given_away(tmp_path):
     """Wherever a text names one; what is relative, a share or an address stays."""
     model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
     run = Run(begun(tmp_path / "run", model))
     searched(model, ROWS).save(run.path)
+    write_json(run.metrics, read_json(run.metrics) | {"evaluated": {}})
     save_file({"weight": torch.ones(3)}, run.model)
     about = read_json(run.about)
     about["data"] = about["data"] | {"skipped": ["/home/me/a/nope.png: no such file"]}
@@ -91,8 +113,9 @@ def test_a_card_says_with_whose_networks_a_training_began(tmp_path):
     model = Quarters(weighing([[-0.9, 0.9], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]], [0.0, 0.0]))
     run = Run(begun(tmp_path / "run", model))
     searched(model, ROWS).save(run.path)
+    write_json(run.metrics, read_json(run.metrics) | {"evaluated": {}})
     model.save(run.path)
-    write_json(run.metrics, {})
+    write_json(run.metrics, {"evaluated": {}})
     about = read_json(run.about) | {"begins_after": 40_000}
     about["settings"]["begin_with"] = "/home/somebody/base"
     write_json(run.about, about)

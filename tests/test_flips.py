@@ -60,14 +60,26 @@ def test_a_panel_that_looks_elsewhere_confirms_nothing():
     seen, found = scene([seeing(1)])
     pair = flips.sufficiency(seen, found, found.bounds)["no->yes"]
     assert pair["flipped"] == [1.0]
+    assert pair["flipped_countable"] == [1.0]
     assert pair["confirmed"] == [0.0]
     assert 0 < pair["countable"] < pair["images"]
+
+
+def test_flips_of_the_countable_are_counted_apart():
+    """Gone a part of the way some images flip by their first quarter; judges count on others."""
+    seen, _ = scene([seeing(1)])
+    pair = flips.sufficiency(seen, found := searched(seen.model, ROWS, strength=0.3), found.bounds)
+    grays, countable = seen.styles[:, 0], (seen.labels == 0) & seen.countable
+    over = grays[countable] + 0.3 * (1 - grays[countable]) > 0
+    assert pair["no->yes"]["flipped_countable"][0] == pytest.approx(over.float().mean().item())
+    assert pair["no->yes"]["flipped_countable"] != pair["no->yes"]["flipped"]
 
 
 def test_without_judges_nothing_is_confirmed_nor_refused():
     """None, not zero."""
     seen, found = scene()
-    assert flips.sufficiency(seen, found, found.bounds)["no->yes"]["confirmed"] == [None]
+    pair = flips.sufficiency(seen, found, found.bounds)["no->yes"]
+    assert pair["confirmed"] == pair["flipped_countable"] == [None]
 
 
 def test_fewer_images_and_no_floors():

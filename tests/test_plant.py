@@ -85,6 +85,14 @@ def test_written_photos_keep_split_and_class(folder: Path, tmp_path: Path) -> No
         assert archive.read(archive.namelist()[0]) == first
 
 
+def test_a_share_of_no_photo_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Nothing would be marked, and nothing be found."""
+    photos, files = read_splits(folder, resolution=32), Run(tmp_path / "run")
+    with pytest.raises(ValueError, match="is none; give a larger share"):
+        write_photos(photos, MARKS["frame"], "sick", files, share=0.001, seed=0)
+    assert not files.plant.exists()
+
+
 def test_photos_of_another_mark_are_refused(folder: Path, tmp_path: Path) -> None:
     """One line says what the run was begun with: mark, class, share, seed and photos bind."""
     files, photos = Run(tmp_path / "run"), read_splits(folder, resolution=32)

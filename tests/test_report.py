@@ -19,7 +19,7 @@ from measured import evaluated, smudge
 from PIL import Image
 
 from stylex.notes import write_note
-from stylex.page import LIMIT_BYTES, Pictures, curves, films, percent
+from stylex.page import LIMIT_BYTES, Pictures, curves, films, number, percent
 from stylex.report import write_report
 from stylex.runs import Run, append_line, read_json, write_json
 
@@ -512,6 +512,34 @@ def test_broken_json_gives_one_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("about", '{"version": 1}'), ("search", "{}"), ("log", "3"), ("metrics", '{"agreement": 3}')],
+)
+def test_json_of_something_else_gives_one_line(tmp_path, name, text):
+    """Readable, and not what a run writes."""
+    run = make_run(tmp_path)
+    getattr(run, name).write_text(text + "\n")
+    with pytest.raises(ValueError, match="is not a whole run") as error:
+        write_report(run.path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_explanation_points_at_the_attributes_of_today(tmp_path):
+    """Searched again since, its step is the third attribute; and then none of them."""
+    run = make_run(tmp_path)
+    answer = json.loads((run.explanations / "one" / "explanation.json").read_text())
+    target, step = answer["target"], answer["steps"]["subset"][0]
+    found = json.loads(run.search.read_text())
+    other = found["attributes"][0] | {"target": target, "coordinate": 70, "direction": 1}
+    move = other | {name: step[name] for name in ("coordinate", "direction")}
+    for rows, link in (([other, other, move], f"#attribute-{target}-3"), ([other], None)):
+        write_json(run.search, found | {"attributes": rows})
+        page, at = write_report(run.path).read_text("utf-8"), f"coordinate {step['coordinate']}"
+        links = re.findall(rf'href="(#attribute-\d-\d)">[^<]*</a>[^<]*\({at},', page)
+        assert set(links) == ({link} if link else set())
+
+
 def test_a_directory_that_is_no_run(tmp_path):
     """One line says what was wanted."""
     with pytest.raises(FileNotFoundError, match="is not a run"):
@@ -574,6 +602,7 @@ def test_shares_do_not_round_to_certainty():
     """What is not quite sure does not read 100 %."""
     shares = [percent(p)[:-2] for p in (0, 0.002, 0.5, 0.998, 1)]
     assert shares == ["0", "0.2", "50", "99.8", "100"]
+    assert [number(x) for x in (999.4, 999.7, 0.12345)] == ["999", "1,000", "0.123"]
 
 
 def test_no_torch():

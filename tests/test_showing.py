@@ -201,6 +201,17 @@ def test_photos_of_one_name_keep_an_explanation_each(run):
     assert (again, len(list(Run(run).explanations.iterdir()))) == (first, 2)
 
 
+def test_a_photo_of_a_long_name_can_be_explained(run):
+    """As long as file names may be: its explanation's folder has a shorter one."""
+    model = quarters()
+    found = with_attributes(searched(model, ROWS), up(0))
+    answer = explain(model, flat(ROWS[0]), found, target="yes")
+    name = "é" * 124 + ".jpg"
+    folder = showing.write_explanation(answer, found, name, run, floors=FLOORS)
+    assert folder.name == "é" * 60 + "-to-yes"
+    assert read_json(folder / "explanation.json")["image"] == name
+
+
 # one image
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from measured import attribute as tried
 from measured import smudge
 from PIL import Image
-from small import Quarters, begun, flat, searched, weighing
+from small import ROWS, Quarters, begun, flat, searched, weighing
+from small import grays as grays_of
 
 from stylex import cli, forms, participant, plotting, scoring, study
 from stylex.pictures import to_picture
@@ -140,7 +142,7 @@ def test_forms_are_balanced(count: int, repeats: int, controls: int, seed: int) 
     others = [Attribute(count + j, 0, 0, 0.0) for j in range(controls + (controls == 1))]
     styles = torch.rand(80, 20, generator=torch.Generator().manual_seed(seed))
     low_high = torch.tensor([[0.0], [1.0]]).expand(2, 20)
-    pool = study.Pool(styles, low_high, torch.full((80,), 2), Random(seed))
+    pool = study.Pool(styles, low_high, 1.0, torch.full((80,), 2), Random(seed))
     items = study.classification(pool, asked, others, repeats=repeats, controls=controls)
     for kind in ("attribute", "random", "unchanged"):
         rights = Counter(item.right for item in items if item.kind == kind)
@@ -248,6 +250,27 @@ def test_what_cannot_be_made_is_refused(made: SimpleNamespace, options: dict, sa
         made.again(name, **options)
     assert "\n" not in str(error.value)
     assert name == "study" or not (made.folder.parent / name).exists()
+
+
+def test_the_key_of_an_earlier_study_stays(made: SimpleNamespace) -> None:
+    """Its folders were handed out and moved away; without the key nobody can score the answers."""
+    first = made.again("moved")
+    for folder in (first.folder, first.panel):
+        rmtree(folder)
+    with pytest.raises(ValueError, match="is an earlier study's") as error:
+        made.again("moved", seed=2)
+    assert "\n" not in str(error.value)
+    assert read_json(first.file) == first.key
+    assert not first.folder.exists()
+
+
+def test_changes_are_shown_as_far_as_the_search_went() -> None:
+    """Half way to the bound where the search moved half way."""
+    model = Quarters(weighing([[0.0, 0.0]] * 4, [0.0, 0.0]))
+    found = searched(model, ROWS, strength=0.5)
+    pool = study._pool(model, found, None, 0)
+    ends = study._ends(model, pool, 2, Attribute(0, 1, 1, 1.0))
+    assert grays_of(ends)[1][0] == pytest.approx((ROWS[2][0] + 1.0) / 2, abs=1e-5)
 
 
 # A simulated participant
@@ -376,6 +399,8 @@ def test_words_that_say_nothing_are_left_out() -> None:
     """Articles, "more", "becomes"; a plural is its singular, and glass stays glass."""
     assert scoring.words_of("It becomes MORE yellow") == {"yellow"}
     assert scoring.words_of("the eyes and a glass of iris") == {"eye", "glass", "iris"}
+    assert scoring.words_of("it's the leaf's edge, isn\u2019t it?") == {"leaf", "edge"}
+    assert scoring.words_of("पत्ती हरी") == {"पत्ती", "हरी"}  # vowel signs are marks
 
 
 def test_alpha_of_a_textbook_example() -> None:

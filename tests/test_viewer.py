@@ -411,6 +411,13 @@ def test_an_open_door_asks_for_its_token(folder):
             assert guest.post("/api/runs/0/edit", json={"image": 0}).is_success
 
 
+def test_two_doors_of_one_machine_do_not_share_a_cookie():
+    """Browsers tell cookies apart by the host, not by its port."""
+    one, other = (Door(lambda *_: None, token=token) for token in ("first", "second"))
+    assert one.cookie != other.cookie
+    assert "first" not in one.cookie
+
+
 def test_a_door_without_names_or_token_is_a_mistake():
     """It would let everybody in."""
     with pytest.raises(AssertionError):

@@ -95,7 +95,7 @@ const compare = safely(async () => {
     const rows = (await source.against(a, b)).map((one) => make("tr", { class: one.used[0] && !one.used[1] ? "marked" : "" },
       make("th", { scope: "row" }, `${desks[a].nameOf(one.coordinate)}, ${one.direction ? "high" : "low"} end`),
       ...[one.own, one.other].map((e) => make("td", {}, e === null ? "no such class" : e.toFixed(2))),
-      make("td", {}, one.used[0] ? (one.used[1] ? "both" : `only ${own.name}`) : "neither here")));
+      make("td", {}, one.used[0] ? (one.used[1] ? "both" : `only ${own.name}`) : one.used[1] ? `only ${other.name}` : "neither")));
     const head = make("tr", {}, ...["attribute", own.name, other.name, "used by"].map((h) => make("th", { scope: "col" }, h)));
     tables.push(make("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `Attributes of ${own.name}` },
       make("table", {}, make("caption", {}, `Attributes of ${own.name}: mean effect on each classifier in logits; used is above 0.2`),

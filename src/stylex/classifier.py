@@ -73,8 +73,8 @@ class Classifier(nn.Module):
             raise ValueError(f"channels={channels}: wanted 1 (gray) or 3 (red, green, blue)")
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
-        if not (self.std > 0).all():
-            raise ValueError(f"std={std}: wanted numbers above 0")
+        if not (self.std > 0).all() or not (self.std + self.mean).isfinite().all():
+            raise ValueError(f"mean={mean}, std={std}: wanted numbers, std above 0")
         self.about: dict[str, Any] = {}  # what was measured when it was trained, if we trained it
         self.file: Path | None = None  # the TorchScript file, if it came from one
         self._file_hash = ""

@@ -271,6 +271,8 @@ def evaluate(
         features, seen_by = "none", None
     others = {name: (given.load(name, classifier), Search.load(name)) for name in against}
     judges, why = [given.named(source, classes=model.classes) for source in oracle], ""
+    if any(judge.hash == model.classifier.hash for judge in judges):
+        raise ValueError("a judge is the explained classifier itself; give others by --oracle")
     if not judges:
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "resolution": model.resolution}

@@ -18,7 +18,7 @@ from torch import Tensor
 from stylex.photos import Bytes, Entry, OnDemand, check, find_images, open_image, to_bytes, to_unit
 from stylex.shapes import Images
 from stylex.splits import SPLITS, given_sides, group_pattern, hashed_sides, thumbnail
-from stylex.telling import Waiting, left_out
+from stylex.telling import Waiting, left_out, say
 
 __all__ = [
     "Entry",
@@ -332,6 +332,10 @@ def read_splits(
     }
     if given and (empty := [side for side in SPLITS if not len(split[side])]):
         raise ValueError(f"{source} gave no usable image from {empty[0]}/; add some or raise limit")
+    trained = set(split["train"].digests) if given else set()
+    for side in ("search", "test"):
+        if trained and (again := sum(digest in trained for digest in split[side].digests)):
+            say(f"{source}: {again:,} images of {side}/ are in train/ too; leave them out of one")
     return split
 
 

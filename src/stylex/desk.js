@@ -247,9 +247,10 @@ class Desk {
   });
 
   async flip() {
-    const { target } = this, name = this.run.classes[target];
+    const { target, image } = this, name = this.run.classes[target];
     this.$(".flip-says").textContent = "Looking …";
     const answer = await source.flip(this.number, this.image, this.moves, target, this.frozen);
+    if (image !== this.image) return; // another one was chosen while this one was looked at
     this.moves = new Map(Object.entries(answer.moves).map(([j, x]) => [Number(j), x]));
     const steps = answer.steps.map((s) => `${this.nameOf(s.coordinate)} (${percent(s.probability)})`);
     const count = `${steps.length} attribute${steps.length === 1 ? "" : "s"}`;

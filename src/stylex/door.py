@@ -6,6 +6,7 @@ Plain ASGI: the application sees no request that is refused.
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +19,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 JSON_BYTES, IMAGE_BYTES = 64_000, 16_000_000
-COOKIE = "stylex"
 HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -49,6 +49,8 @@ class Door:
     def __init__(self, app: App, *, hosts: Collection[str] | None = LOOPBACK, token: str = ""):
         assert token or hosts is not None, "an open door needs a token"
         self.app, self.hosts, self.token = app, hosts, token
+        # of its own: browsers do not tell the servers of one machine apart by their ports
+        self.cookie = f"stylex-{sha256(token.encode()).hexdigest()[:12]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
@@ -84,7 +86,7 @@ class Door:
 
     def _knows(self, headers: dict[str, str]) -> bool:
         try:
-            shown = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            shown = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
             return False
         return shown is not None and self._right(shown.value)
@@ -98,7 +100,7 @@ class Door:
         if scope["method"] != "GET" or not self._right(query.get("token", [""])[0]):
             raise Refused(401, "a token is needed: open the address that `stylex view` printed")
         # Lax: Strict is not sent after a link in a letter, and /api/ refuses other sites itself
-        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Lax; Path=/"
+        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Lax; Path=/"
         await answer.says(303, "welcome", {"location": "/", "set-cookie": cookie})
 
 

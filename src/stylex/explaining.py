@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,7 @@ def search(
     Raises:
         ValueError: images of another size or fewer than two, an unknown class, or no count.
     """
-    _check(model, images, count)
+    _check(model, images, count, strength)
     if len(images) < 2:
         raise ValueError(
             f"{len(images)} images came, a coordinate has a range only over two or more; give more"
@@ -206,7 +207,8 @@ def explain(
         ValueError: not one image, another size, an unknown class, no attributes for it, or no
             count.
     """
-    _check(model, image, count)
+    strength = found.strength if strength is None else strength
+    _check(model, image, count, strength)
     if len(image) != 1:
         raise ValueError(f"{len(image)} images came; wanted one at a time")
     index = class_index(model.classes, target)
@@ -216,7 +218,6 @@ def explain(
             f"the search holds no attributes towards {model.classes[index]}; repeat "
             "`stylex search`, for every class and on more images"
         )
-    strength = found.strength if strength is None else strength
     image = image.to(model.mean_p.device)
     styles = model.styles(image)
     redrawn = model.synthesize(styles)
@@ -326,9 +327,11 @@ def add_sufficiency(
     runs.write_json(path, table)
 
 
-def _check(model: StylEx, images: Images | Bytes, count: int) -> None:
+def _check(model: StylEx, images: Images | Bytes, count: int, strength: float) -> None:
     if count < 1:
         raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")
+    if not 0 < strength < inf:
+        raise ValueError(f"strength is {strength}; wanted a number above 0, 1 is to the bound")
     came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
     if came != wanted:
         raise ValueError(

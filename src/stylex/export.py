@@ -46,6 +46,10 @@ def export(*, run: str, out: str, images: str, without_classifier: bool = False)
     for name in ("model", "search", "metrics"):
         if not getattr(files, name).is_file():
             raise FileNotFoundError(f"{run} is not finished: search and evaluate it first")
+    if says := runs.outgrown(files):
+        raise ValueError(says)
+    if "evaluated" not in read_json(files.metrics):
+        raise ValueError(f"{run} was not evaluated: `stylex evaluate --run {run}` does it")
     if to.path.exists() and any(to.path.iterdir()):
         raise ValueError(f"{out} is not empty; give a new directory")
     to.path.mkdir(parents=True, exist_ok=True)

@@ -75,8 +75,9 @@ def sufficiency(
     Returns:
         For each pair: `images`, `countable` (those on which panel and classifier agreed before),
         and lists over the number of attributes (`counts`): `flipped` with Wilson's `low` and
-        `high`, `confirmed` (share of the countable that both call the target), `agreed` (share of
-        the countable on which the panel still decides as the classifier); and of up to `LOOKED_AT`
+        `high`, `flipped_countable` (the same of the countable alone), `confirmed` (share of the
+        countable that both call the target), `agreed` (share of the countable on which the panel
+        still decides as the classifier); and of up to `LOOKED_AT`
         images `perceptual` (mean distance moved), `usual` (share within D's range of photos), and
         of as many random coordinates moved the same style distance `random`, `random_confirmed`
         and `random_perceptual`. Where no attribute was found `flipped` is None, and says why.
@@ -119,6 +120,7 @@ def _column(
         "flipped": flipped / len(rows),
         "low": low,
         "high": high,
+        "flipped_countable": _among_countable(subjects, rows, edited.labels == target),
         "confirmed": confirmed(subjects, edited, rows, target),
         "agreed": agreed(subjects, edited, rows),
         "perceptual": subjects.far(before, edited.images[some]),

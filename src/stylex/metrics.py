@@ -186,7 +186,7 @@ def latent_gap(a: Float[Tensor, "n l"], b: Float[Tensor, "m l"]) -> dict[str, fl
     """
     noise = _rows(b)
     mean, covariance = _gaussian_gaps(_rows(a), noise)
-    total = _covariance(noise).trace().item()
+    total = max(_covariance(noise).trace().item(), 1e-12)  # where all of b is one w
     return {"mean": mean / total, "covariance": covariance / total}
 
 

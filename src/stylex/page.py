@@ -294,7 +294,7 @@ def number(value: Any) -> str:
     """A number to three digits, a large one to the unit."""
     if not isinstance(value, float):
         return f"{value}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def known(values: Mapping[str, Any], name: str, say: Callable[[Any], str] = number) -> str:

@@ -114,8 +114,7 @@ def plant(
             seed=seed,
         )
         console.print("searching")
-        written = read_splits(files.images, resolution=resolution)["search"]
-        found = search(model, written, files)
+        found = search(model, read_splits(files.images, resolution=resolution)["search"], files)
         test = photos["test"].batch(spread(len(photos["test"]), TESTED))
         row = {"share": part, "correlation": together}
         row |= look_for(model, found, MARKS[mark], with_room(test), target=target)
@@ -123,9 +122,8 @@ def plant(
         console.print(row["says"])
         rows.append(row)
     table = {"data": data, "mark": mark, "class": classes[target], "seed": seed, "shares": rows}
-    for word in ("used", "found"):
-        table[word] = onset(rows, word)
-    table["minutes"] = (time.monotonic() - began) / 60
+    table |= {word: onset(rows, word) for word in ("used", "found")}
+    table |= {"minutes": (time.monotonic() - began) / 60}
     write_json(Run(run).plant, table)
     console.print(as_table(table))
     console.print(f"written: {Run(run).plant}, and share-*/mark.png")
@@ -153,6 +151,8 @@ def write_photos(
                 f"{asked[name]}; give the same, or another --run"
             )
         return
+    if share and not round(share * (its := (photos["train"].labels or ()).count(marked))):
+        raise ValueError(f"{share:g} of {its} photos of {marked} is none; give a larger share")
     write_json(files.plant, asked)
 
     def named() -> Iterator[tuple[str, Tensor]]:

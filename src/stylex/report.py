@@ -4,7 +4,8 @@ It imports no torch and asks no network. What is missing is said in words.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,18 @@ def page_of(run: Run, live: Json | None = None) -> str:
     Args:
         run: at whatever stage.
         live: what the page's script must know to ask the server; None for a page without one.
+
+    Raises:
+        ValueError: what is written in it is not whole.
     """
+    try:
+        return _page_of(run, live)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{run.path} is not a whole run ({what}); write it again") from error
+
+
+def _page_of(run: Run, live: Json | None) -> str:
     about, log = read_json(run.about), read_lines(run.log)
     metrics = read_json(run.metrics) if run.metrics.is_file() else {}
     name_evidence(metrics, notes := read_notes(run.path))
@@ -124,9 +136,10 @@ def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
     if not found:
         return note("No image was explained yet: ", tag("code", "stylex explain"), " does it.")
     found.sort(key=lambda pair: (pair[0]["created"], pair[1].name), reverse=True)
-    notes = read_notes(run.path)
+    notes, now = read_notes(run.path), _ranks(run)
     for answer, _ in found[:EXPLANATIONS]:
         name_steps(answer, notes)  # as they are called now, not when they were explained
+        _rank_steps(answer, now)
     parts = [
         _explanation(answer, place, classes, pictures) for answer, place in found[:EXPLANATIONS]
     ]
@@ -135,6 +148,22 @@ def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
             note(f"{len(found) - EXPLANATIONS} older ones are in {run.explanations.name}/.")
         )
     return join(parts)
+
+
+def _ranks(run: Run) -> dict[tuple[int, int, int], int]:
+    """Rank of each move that the run's search lists, by target, coordinate and direction."""
+    ranks: dict[tuple[int, int, int], int] = {}
+    seen: Counter[int] = Counter()
+    for one in read_json(run.search)["attributes"] if run.search.is_file() else ():
+        seen[one["target"]] += 1
+        ranks[one["target"], one["coordinate"], one["direction"]] = seen[one["target"]]
+    return ranks
+
+
+def _rank_steps(answer: Json, ranks: Mapping[tuple[int, int, int], int]) -> None:
+    """The ranks of today: the run may have been searched again since, by which some are gone."""
+    for step in (step for steps in answer["steps"].values() for step in steps):
+        step["rank"] = ranks.get((answer["target"], step["coordinate"], step["direction"]))
 
 
 def _explanation(answer: Json, place: Path, classes: Sequence[str], pictures: Pictures) -> Html:

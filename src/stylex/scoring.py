@@ -30,6 +30,7 @@ EMPTY_WORDS = (  # said with any change, whatever it is
     r"\b(an?|the|and|or|as|at|in|of|on|to|with|than|that|there|is|it|its|are|was|has|have|had|"
     r"gets?|got|becomes?|became|changes?|changed|more|less|very|much|some|no)\b"
 )
+ENDINGS = r"(?<=\w)(n['\u2019]t|['\u2019](s|re|ve|ll|d|m))\b"  # isn't, it's, the leaf's
 COLUMNS = ("group", "form", "kind", "item", "value", "low", "high", "answers", "says")
 
 
@@ -237,7 +238,10 @@ def _words(files: Sequence[Json], key: Json) -> Iterator[dict[str, Any]]:
 def words_of(text: str) -> set[str]:
     """The words of an answer that carry meaning, small, in letters only, without a plural s."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    words = set(re.findall(r"[^\W\d_]+", re.sub(EMPTY_WORDS, " ", plain)))
+    plain = re.sub(EMPTY_WORDS, " ", re.sub(ENDINGS, "", plain))
+    # marks that belong to a letter are no letters
+    letters = (c if unicodedata.category(c)[0] in "LM" else " " for c in plain)
+    words = {word for word in "".join(letters).split() if len(word) > 1 or not word.isascii()}
     return {re.sub(r"(?<![sui])s$", "", word) if len(word) > 3 else word for word in words}
 
 

@@ -321,7 +321,7 @@ def counterparts(
     """
     alike: dict[str, list[float]] = {}
     for target, name in enumerate(found.classes):
-        if (subjects.labels == target).all():
+        if (subjects.labels == target).all() or (others.labels == target).all():
             continue  # nothing to move towards it
         ours = _mean_changes(subjects, found, target, count)
         theirs = _mean_changes(others, other, target, count)

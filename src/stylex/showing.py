@@ -31,6 +31,7 @@ from stylex.selection import considered, stable
 from stylex.shapes import Images
 from stylex.stylespace import Attribute, shift
 
+STEM = 120  # bytes of a photo's name in that of its explanation's folder
 FRAMES = 9  # of a slider, from the image to the strength of the search
 EXAMPLES = 4
 LEAST_EXAMPLES, LEAST_RISE = 3, 0.1  # method.md 4.4
@@ -200,10 +201,11 @@ def write_explanation(
         The folder.
     """
     data, place = as_data(answer, found, name, floors), f"-to-{answer.classes[answer.target]}"
-    folder = Run(run).explanation(Path(name).stem + place)
+    stem = Path(name).stem.encode()[:STEM].decode(errors="ignore")
+    folder = Run(run).explanation(stem + place)
     there = folder / "explanation.json"
     if there.is_file() and read_json(there).get("pixels") not in (None, data["pixels"]):
-        folder = Run(run).explanation(f"{Path(name).stem}-{data['pixels'][:6]}{place}")
+        folder = Run(run).explanation(f"{stem}-{data['pixels'][:6]}{place}")
     folder.mkdir(parents=True, exist_ok=True)
     notes = read_notes(run)
     name_steps(data, notes)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SURELY = 8  # images whose logits are not all between 0 and 1 by chance
+
 
 def one_line(error: BaseException) -> str:
     """The kind of an error and the first line of what it says."""
@@ -108,6 +110,8 @@ def complaint(output: Any, count: int, classes: int, binary: bool) -> str:
         return "gave NaN or infinity, wanted finite logits; check its weights, mean and std"
     if not binary and (output >= 0).all() and ((output.sum(1) - 1).abs() < 1e-4).all():
         return "gave probabilities (rows sum to 1), wanted logits; remove the softmax at its end"
+    if binary and count >= SURELY and ((output >= 0) & (output <= 1)).all():
+        return "gave numbers from 0 to 1 alone, wanted a logit; remove the sigmoid at its end"
     return ""
 
 

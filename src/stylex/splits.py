@@ -45,8 +45,9 @@ def given_sides(source: str | Path, names: Sequence[str]) -> dict[str, str]:
         ValueError: some of the three are there, but not all.
     """
     paths = [name.split("/") for name in names]
-    while paths[0][0] not in SPLITS and all(len(p) > 1 and p[0] == paths[0][0] for p in paths):
-        paths = [path[1:] for path in paths]  # a zip often wraps all in one folder
+    while len(tops := {path[0] for path in paths if len(path) > 1}) == 1 and not tops & {*SPLITS}:
+        # a zip often wraps all in one folder, with a note or two beside it
+        paths = [path[1:] if len(path) > 1 else path for path in paths]
     tops = [path[0] if len(path) > 1 else "" for path in paths]
     if (missing := sorted(set(SPLITS) - set(tops))) and len(missing) < len(SPLITS):
         raise ValueError(

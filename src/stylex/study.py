@@ -63,13 +63,14 @@ class Pool:
     """The images of a study, as styles.
 
     Args:
-        styles, bounds: of the images, and of the search.
+        styles, bounds, strength: of the images, and of the search.
         classes: what the classifier decides of each reconstruction.
         chance: draws all that is drawn.
     """
 
     styles: Styles
     bounds: Bounds
+    strength: float
     classes: Int64[Tensor, " n"]
     chance: Random
 
@@ -133,6 +134,11 @@ def make(
     for place in (folder, panel):
         if place.exists() and any(place.iterdir()):
             raise ValueError(f"{place} is not empty; give a new --out, or delete it")
+    if key.exists():
+        raise ValueError(
+            f"{key} is an earlier study's, whose answers nobody can score without it; give a new "
+            "--out, or move it"
+        )
     found = Search.load(run)
     model = given.load(run, classifier)
     pool = _pool(model, found, data, seed)
@@ -210,7 +216,7 @@ def _pool(model: StylEx, found: Search, data: str | None, seed: int) -> Pool:
         some = photos.batch(spread(len(photos), MOST_IMAGES))
         styles = in_batches(model.styles, some.to(device))
     classes = in_batches(model.score, styles).argmax(1)
-    return Pool(styles.cpu(), found.bounds.cpu(), classes.cpu(), Random(seed))
+    return Pool(styles.cpu(), found.bounds.cpu(), found.strength, classes.cpu(), Random(seed))
 
 
 # What is asked
@@ -299,7 +305,7 @@ def _ends(model: StylEx, pool: Pool, row: int, move: Attribute | None) -> Images
     before = pool.styles[row : row + 1]
     after = before
     if move is not None:
-        after = shift(before, move.coordinate, move.direction, pool.bounds)
+        after = shift(before, move.coordinate, move.direction, pool.bounds, pool.strength)
     return model.synthesize(torch.cat([before, after]).to(model.mean_p.device)).cpu()
 
 

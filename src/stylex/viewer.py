@@ -134,7 +134,7 @@ def create_app(paths: Sequence[Path], sessions: Sequence[Any], *, missing: str =
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     runs = [Run.open(path) for path in paths]
     app.state.runs = [
-        Opened(run, session, _page(run, i))
+        Opened(run, session, page_of(run, {"live": True, "page": i}))
         for i, (run, session) in enumerate(zip(runs, sessions, strict=True))
     ]
     app.state.missing = missing
@@ -142,14 +142,6 @@ def create_app(paths: Sequence[Path], sessions: Sequence[Any], *, missing: str =
     app.include_router(asks)
     _answer_mistakes(app)
     return app
-
-
-def _page(run: Run, number: int) -> str:
-    try:
-        return page_of(run, {"live": True, "page": number})
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{run.path} is not a whole run ({what}); write it again") from error
 
 
 asks = APIRouter()
