@@ -163,6 +163,17 @@ def test_16_bits_keep_their_range():
     assert pixels[0, 0].tolist() == np.round(ramp[0] / 257).tolist()
 
 
+def test_8_bits_kept_in_32_are_not_scaled_and_fractions_are():
+    """Both would be black otherwise."""
+    ramp = np.arange(0, 256, 8)[None].repeat(32, 0)
+    file = io.BytesIO()
+    Image.fromarray(ramp.astype(np.int32)).save(file, "TIFF")
+    assert open_image(file.getvalue(), resolution=32, channels=1)[0, 0].tolist() == ramp[0].tolist()
+    file = io.BytesIO()
+    Image.fromarray((ramp / 255).astype(np.float32)).save(file, "TIFF")
+    assert open_image(file.getvalue(), resolution=32, channels=1)[0, 0].tolist() == ramp[0].tolist()
+
+
 @pytest.mark.parametrize(("orientation", "upright"), [(3, "ROTATE_180"), (6, "ROTATE_270")])
 def test_exif_orientation_is_respected(orientation: int, upright: str):
     """A photo that a camera stored turned is opened upright."""

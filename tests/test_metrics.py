@@ -11,6 +11,7 @@ from torch import Tensor
 from stylex.metrics import (
     PCA,
     agreement,
+    another,
     bootstrap_interval,
     diversity,
     frechet,
@@ -24,6 +25,23 @@ from stylex.metrics import (
 )
 
 LABELS = torch.tensor([0, 0, 0, 1, 1])
+
+
+@given(st.integers(2, 60))
+def test_another_image_is_never_the_same(count: int):
+    """Each is somebody's other one, once."""
+    other = another(count)
+    assert (other != torch.arange(count)).all()
+    assert sorted(other.tolist()) == [*range(count)]
+
+
+def test_another_image_of_sorted_classes_is_as_often_of_the_other_class():
+    """Neighbours in sorted folders nearly never are: as a floor they would be too high."""
+    labels = torch.arange(1000) // 500
+    same = (labels[another(1000)] == labels).float().mean().item()
+    assert same == pytest.approx(0.5, abs=0.05)
+
+
 FLOORS = ("own", "mean_w", "other_w", "swapped_p", "mean_p", "chance")
 
 
@@ -112,10 +130,11 @@ def test_agreement_where_only_p_carries_the_class():
 
 
 def test_agreement_where_only_w_carries_the_class():
-    """The mean w is of the larger class; the neighbour's w agrees on three of five."""
+    """The mean w is of the larger class; another's w agrees where it is of the same."""
     w, p = one_hot(LABELS), 0.6 * one_hot(LABELS) + 0.2
     shares = agreement(w, p, torch.tensor([0.4, 0.6]), LABELS, lambda w, _p: w)
-    expected = dict(zip(FLOORS, (1.0, 0.6, 0.6, 1.0, 1.0, 0.6), strict=True))
+    same = (LABELS[another(5)] == LABELS).double().mean().item()
+    expected = dict(zip(FLOORS, (1.0, 0.6, same, 1.0, 1.0, 0.6), strict=True))
     assert shares == pytest.approx(expected)
 
 

@@ -201,6 +201,21 @@ def test_photos_of_one_name_keep_an_explanation_each(run):
     assert (again, len(list(Run(run).explanations.iterdir()))) == (first, 2)
 
 
+def test_classes_that_a_folder_cannot_tell_apart_keep_an_explanation_each(run):
+    """Of "<50" and ">50" the same is left; the same question again takes the place of the first."""
+    model, moves = quarters(), [up(0), replace(up(0), target=0, direction=0)]
+    found = with_attributes(searched(model, ROWS), *moves)
+    below, above, again = (
+        showing.write_explanation(
+            replace(explain(model, flat(ROWS[0]), found, target=k), classes=("<50", ">50")),
+            found, "1.png", run, floors=FLOORS,
+        )
+        for k in (1, 0, 0)
+    )  # fmt: skip
+    assert len({below, above, again}) == 2
+    assert {read_json(f / "explanation.json")["target"] for f in (below, above)} == {0, 1}
+
+
 def test_a_photo_of_a_long_name_can_be_explained(run):
     """As long as file names may be: its explanation's folder has a shorter one."""
     model = quarters()

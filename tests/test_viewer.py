@@ -416,6 +416,9 @@ def test_two_doors_of_one_machine_do_not_share_a_cookie():
     one, other = (Door(lambda *_: None, token=token) for token in ("first", "second"))
     assert one.cookie != other.cookie
     assert "first" not in one.cookie
+    for more in ("", 'prefs={"a":1}; ', "theme; ", "a b=1; "):  # of other servers of the host
+        assert one._knows({"cookie": f"{more}{one.cookie}=first"})
+        assert not one._knows({"cookie": f"{more}{other.cookie}=first; {one.cookie}=second"})
 
 
 def test_a_door_without_names_or_token_is_a_mistake():

@@ -188,6 +188,8 @@ def fit(
             accuracy = best.look(network, predict(network.eval(), held_images, held))
             if progress:
                 progress(_line(step * batch, steps * batch, accuracy, time.monotonic() - start))
+    if not best.state:
+        raise ValueError(f"the losses were no numbers at the rate {rate:g}; give a lower --rate")
     network.load_state_dict(best.state)
     with torch.no_grad():  # the temperature goes into the last layer: what comes out is calibrated
         head.weight.div_(best.temperature)

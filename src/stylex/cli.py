@@ -256,6 +256,8 @@ def evaluate(
     from stylex.looking import KINDS, spread
     from stylex.runs import Run, read_json, write_json
 
+    if min(images, count) < 1:
+        raise ValueError(f"{images} images and {count} attributes: wanted 1 or more of each")
     console, files = Console(soft_wrap=True, highlight=False, markup=False), Run.open(run)
     found, model = Search.load(run), given.load(run, classifier)
     splits, why = given.splits(model, run)

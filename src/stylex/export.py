@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from stylex import runs
 from stylex.notes import name_attributes, name_evidence, read_notes
+from stylex.page import duration
 from stylex.proof import measures
 from stylex.runs import Run, read_json, read_lines, read_tensors
 from stylex.standing import counted, effect, standing, title
@@ -94,9 +95,8 @@ def _head(about: Json, images: str, sheet: str) -> Iterator[str]:
     yield f"{about['resolution']} px, {about['images_seen']:,} images seen, seed {about['seed']}, "
     if before := about.get("begins_after"):
         yield f"begun with networks that another training had shown {before:,} images, "
-    hours, total = about["hours"], about["settings"]["total_images"]
-    long = f"{hours:.1f} hours" if hours >= 0.5 else f"{60 * hours:.1f} minutes"
-    yield f"{long} on {about['machine']}, {about['created'][:10]}.\n"
+    total = about["settings"]["total_images"]
+    yield f"{duration(about['hours'])} on {about['machine']}, {about['created'][:10]}.\n"
     if about["images_seen"] < total:
         yield f"Stopped on the way to {total:,} images: what the last of them bring is missing.\n"
     yield f"Images: {images}\n"

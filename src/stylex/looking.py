@@ -41,7 +41,7 @@ def measure(model: StylEx, photos: Images, logits: Tensor) -> dict[str, float]:
         "chance": shares["chance"],
         "kl": kl(logits, in_batches(model.classifier, redrawn)).mean().item(),
         "l1": metrics.l1(photos, redrawn).mean().item(),
-        "l1_other_w": metrics.l1(photos, draw(w.roll(1, 0), p)).mean().item(),
+        "l1_other_w": metrics.l1(photos, draw(w[metrics.another(len(w))], p)).mean().item(),
     }
 
 

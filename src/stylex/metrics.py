@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from stylex.shapes import Images, Latents, Logits, Probabilities
@@ -66,7 +66,7 @@ def agreement(
         labels: `[n]` the photos' predicted classes.
         classify: `(w, p) -> logits` of the drawn images.
     """
-    other = torch.arange(len(w)).roll(1)
+    other = another(len(w))
     conditions = {
         "own": (w, p),
         "mean_w": (w.mean(0, keepdim=True).expand_as(w), p),
@@ -80,6 +80,14 @@ def agreement(
     }
     counts = torch.bincount(labels, minlength=p.shape[1])
     return shares | {"chance": (counts.max() / counts.sum()).item()}
+
+
+def another(count: int) -> Int64[Tensor, " n"]:
+    """For every image another one, drawn at random from all: neighbours are often of one class."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    other = torch.empty_like(order)
+    other[order] = order.roll(1)  # one round through all of them: nobody is its own
+    return other
 
 
 def of_another_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

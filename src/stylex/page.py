@@ -311,6 +311,11 @@ def few(names: Sequence[str], most: int, between: str = ", ") -> str:
     return between.join([*names[:most], *more])
 
 
+def duration(hours: float) -> str:
+    """Hours, or where they are few, minutes."""
+    return f"{hours:.1f} hours" if hours >= 0.5 else f"{60 * hours:.1f} minutes"
+
+
 def when(iso: str) -> str:
     """A time in UTC to the minute; nothing for nothing."""
     return f"{iso[:10]} {iso[11:16]} UTC" if iso else ""

@@ -187,8 +187,11 @@ def _square(image: Image.Image, resolution: int, mode: str) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode == "F" and (levels := np.asarray(image)).max() <= 1:  # white is 1, not 255
+        return Image.fromarray(levels * 255)
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip instead of scaling
-        levels = np.asarray(image).astype(np.float32) / 257
+        levels = np.asarray(image).astype(np.float32)
+        levels = levels / 257 if levels.max() > 255 else levels  # 8 bits may be kept in 32
         return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image

@@ -19,6 +19,7 @@ from stylex.page import (
     Pictures,
     caution,
     data,
+    duration,
     facts,
     few,
     fill,
@@ -114,7 +115,7 @@ def _about(about: Json) -> Html:
         "Generator": f"{about['resolution']} x {about['resolution']} pixels",
         "Begun": when(about["created"]),
         "Finished": when(about.get("finished") or "") or "not yet",
-        "Trained": f"{about['images_seen']:,} images seen in {about.get('hours') or 0:.1f} hours",
+        "Trained": f"{about['images_seen']:,} images seen in {duration(about.get('hours') or 0)}",
         "Machine": about["machine"],
     }
     settings = [(name, json.dumps(value)) for name, value in about["settings"].items()]

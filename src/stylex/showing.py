@@ -204,8 +204,10 @@ def write_explanation(
     stem = Path(name).stem.encode()[:STEM].decode(errors="ignore")
     folder = Run(run).explanation(stem + place)
     there = folder / "explanation.json"
-    if there.is_file() and read_json(there).get("pixels") not in (None, data["pixels"]):
-        folder = Run(run).explanation(f"{stem}-{data['pixels'][:6]}{place}")
+    same = {name: data[name] for name in ("pixels", "target")}
+    if there.is_file() and not same.items() <= (same | read_json(there)).items():
+        # a photo of the same name, or a class of which the same is left in a folder's name
+        folder = Run(run).explanation(f"{stem}-{data['pixels'][:6]}-{answer.target}{place}")
     folder.mkdir(parents=True, exist_ok=True)
     notes = read_notes(run)
     name_steps(data, notes)

@@ -116,7 +116,11 @@ function offline({ run, csv }) {
     },
     async flip(_run, image, moves, target, frozen) {
       const start = shown[image].drawn, kept = [...moves].filter(([j]) => frozen.has(j));
-      if (kept.length) return { moves: Object.fromEntries(kept), steps: [], flipped: false };
+      if (kept.length) {
+        const { film, frame } = at(image, ...kept[0]) || {};
+        const flipped = largest(film ? film.shares[frame] : start) === target;
+        return { moves: Object.fromEntries(kept), steps: [], flipped };
+      }
       if (largest(start) === target) return { moves: {}, steps: [], flipped: true };
       for (const [move, film] of shown[image].films) {
         const [coordinate, way] = move.split("/").map(Number);

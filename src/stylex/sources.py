@@ -149,7 +149,8 @@ def load_script(path: Path, device: str | torch.device = "cpu") -> torch.jit.Scr
 
 def _is_torchscript(path: Path) -> bool:
     """A zip with code in it; what torch.save writes is a zip without, or no zip."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

@@ -364,9 +364,10 @@ def open_sessions(
     )
 
 
-def _searched(path: Path, session: Any) -> tuple[str, int]:
+def _searched(path: Path, session: Any) -> tuple[Any, ...]:
     """What tells whether two runs were searched on the same images."""
-    return str(read_json(Run.open(path).about)["data"]["hash"]), len(session.styles)
+    data, digests = read_json(Run.open(path).about)["data"], session.found.made.get("searched", ())
+    return data["hash"], len(session.styles), *digests
 
 
 def listening(host: str, port: int) -> socket.socket:
