@@ -225,6 +225,24 @@ def test_flip_and_freeze(page):
     expect(says).to_contain_text("It cannot be flipped to yes with what is not frozen")
 
 
+def test_a_flip_keeps_to_its_image(page):
+    """Another one that is chosen while it is looked for gets nothing of it."""
+    held = []
+    page.route("**/flip", lambda route: held.append(route))
+    page.locator(".desk").first.get_by_role("button", name="Flip it for me").click()
+    expect(page.locator(".flip-says").first).to_have_text("Looking …")
+    chosen(page, 1)
+    before = drawn(page)
+    with page.expect_response("**/flip") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert "Decided" not in page.locator(".flip-says").first.inner_text()
+    assert strongest(page).input_value() == "0"
+    assert drawn(page) == before
+    page.unroute("**/flip")
+
+
 def test_what_is_frozen_cannot_be_moved(page):
     """Not by hand either, and it stays so where another image is chosen."""
     moved(page, strongest(page), 0.5)
@@ -605,6 +623,8 @@ def test_offline_the_rest_of_the_bench(browser, folder, tmp_path):
     freeze = desk.get_by_role("checkbox", name="Freeze white above")
     freeze.check()
     expect(page.get_by_role("slider", name="white above")).to_be_disabled()
+    desk.get_by_role("button", name="Flip it for me").click()
+    expect(says).to_contain_text("It is decided as no already")  # by what is frozen
     freeze.uncheck()
     desk.get_by_role("button", name="Reset").click()
     expect(page.locator(".knob output").first).to_have_text("0")
