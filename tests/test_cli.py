@@ -37,7 +37,7 @@ from stylex import (
     training,
 )
 from stylex.attfind import Search
-from stylex.classifier import Classifier
+from stylex.classifier import Classifier, load_classifier, save_classifier
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, read_lines
 from stylex.scenes import LEAVES
@@ -246,14 +246,20 @@ def test_export_needs_a_finished_run(copied, tmp_path):
 
 
 def test_judges_named_by_the_user_are_asked(copied, way, tmp_path):
-    """The explained classifier as its own judge, twice: the ceiling is 1."""
+    """Two that decide as the explained classifier does: the ceiling is 1; not itself."""
     more = draw(tmp_path / "more", seed=1) / "train"
     given = ("--data", more, "--features", "none", "--count", 1)
-    judges = ("--oracle", way.classifier, "--oracle", way.classifier)
+    judge = load_classifier(way.classifier)
+    judge.model.head.weight.data.mul_(2)
+    judge.model.head.bias.data.mul_(2)
+    save_classifier(judge, tmp_path / "judge")
+    judges = ("--oracle", tmp_path / "judge") * 2
     answer = stylex("evaluate", "--run", copied, *given, *judges)
     assert answer.code == 0, answer.err
     panel = read_json(Run(copied).metrics)["panel"]
     assert (panel["ceiling"], panel["judges"]) == (1.0, 2)
+    itself = refused("evaluate", "--run", copied, *given, "--oracle", way.classifier)
+    assert "is the explained classifier itself" in itself
 
 
 def test_evaluate_needs_a_search_and_ten_images(copied):
