@@ -158,6 +158,14 @@ def softmax(images: Tensor) -> Tensor:
     )
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"size": 0}, {"size": -3}, {"std": float("inf")}, {"mean": float("nan")}]
+)
+def test_settings_that_no_image_can_have_are_refused(wrong):
+    """At once, not at the first image."""
+    assert "wanted" in error_of(ValueError, Classifier, Linear(), ("a", "b"), **wrong)
+
+
 def test_a_sigmoid_is_refused_where_it_shows():
     """As logits its numbers would all mean the second class; of few images it may be chance."""
     judge = Classifier(lambda x: x.mean((1, 2, 3)).sigmoid(), ("a", "b"), binary=True)

@@ -10,6 +10,7 @@ import torch
 from small import Quarters, searched, weighing
 from torch import Tensor, nn
 
+from stylex import drawing
 from stylex import plant as planted
 from stylex.attfind import Search
 from stylex.classifier import Classifier
@@ -265,7 +266,7 @@ def test_photos_without_classes_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_tiny_run_from_end_to_end(folder: Path, tmp_path: Path, monkeypatch) -> None:
     """Two shares: numbers, pictures and a verdict for each; a second call trains nothing."""
-    monkeypatch.setattr(planted, "train_classifier", functools.partial(train_classifier, width=16))
+    monkeypatch.setattr(drawing, "train_classifier", functools.partial(train_classifier, width=16))
     monkeypatch.setattr(planted, "train", functools.partial(train, width=0.0625))
     asked = {"data": str(folder), "run": str(tmp_path / "run"), "mark": "frame"}
     asked |= {"share": (1.0, 0.5), "total_images": 32, "classifier_images": 640}
@@ -282,7 +283,7 @@ def test_a_tiny_run_from_end_to_end(folder: Path, tmp_path: Path, monkeypatch) -
     def again(*given, **options) -> Classifier:
         raise AssertionError("a finished stage was done again")
 
-    monkeypatch.setattr(planted, "train_classifier", again)
+    monkeypatch.setattr(drawing, "train_classifier", again)
     second = plant(**asked)
     assert second | {"minutes": 0} == table | {"minutes": 0}
 
@@ -290,7 +291,7 @@ def test_a_tiny_run_from_end_to_end(folder: Path, tmp_path: Path, monkeypatch) -
 @pytest.mark.slow
 def test_gray_photos_with_a_gray_mark(tmp_path: Path, monkeypatch) -> None:
     """Written gray, they look like one channel; network, search and mark are of three."""
-    monkeypatch.setattr(planted, "train_classifier", functools.partial(train_classifier, width=16))
+    monkeypatch.setattr(drawing, "train_classifier", functools.partial(train_classifier, width=16))
     monkeypatch.setattr(planted, "train", functools.partial(train, width=0.0625))
     draw = torch.Generator().manual_seed(0)
     pairs = [

@@ -9,6 +9,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -478,6 +479,22 @@ def test_open_to_the_network_it_prints_one_token(folder, monkeypatch, capsys):
         assert printed.rstrip().endswith(f"/?token={door.token}")
         tokens.append(door.token)
     assert tokens[0] != tokens[1]
+
+
+def test_runs_that_were_searched_on_other_images_want_the_same_data(tmp_path, monkeypatch):
+    """Trained on the same ones, as many: their digests tell."""
+
+    def searched_on(path, **_):
+        opened = session()
+        opened.found = replace(opened.found, made={"searched": [Path(path).name[:1]]})
+        return opened
+
+    monkeypatch.setattr("stylex.session.Session.open", searched_on)
+    paths = [run_of(tmp_path / name, session()) for name in ("a1", "a2", "b1")]
+    options = {"data": None, "images": 9, "classifiers": ()}
+    assert len(open_sessions(paths[:2], **options)[0]) == 2
+    with pytest.raises(ValueError, match="searched on other images"):
+        open_sessions(paths[1:], **options)
 
 
 def test_runs_of_other_images_want_the_same_data(tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ class Classifier(nn.Module):
         source: where the model came from, for records; `file.py:function` can be loaded again.
 
     Raises:
-        ValueError: the classes, channels, mean or std make no sense.
+        ValueError: the classes, channels, size, mean or std make no sense.
     """
 
     mean: Tensor
@@ -71,6 +71,8 @@ class Classifier(nn.Module):
         self.classes, self.size, self.channels = _class_names(classes, binary), size, channels
         if channels not in (1, 3):
             raise ValueError(f"channels={channels}: wanted 1 (gray) or 3 (red, green, blue)")
+        if size is not None and size < 1:
+            raise ValueError(f"size={size}: wanted a side in pixels, or None")
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all() or not (self.std + self.mean).isfinite().all():

@@ -237,8 +237,7 @@ def evaluate(
         run: directory of a run that was searched.
         data: test images, neither trained nor searched on; by default the run's own.
         oracle: a judge of the same classes in the same order, as in --classifier of train; give it
-            again for another.
-            By default two are trained on half B of the labelled training images.
+            again for another. By default two are trained on half B of the labelled training images.
         against: searched run of the same classifier and images with another seed: which attributes
             does it find too? Give it again for another.
         features: for distances of image sets: squeezenet1_1, a TorchScript file, or none.

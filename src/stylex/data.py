@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,7 +76,7 @@ class ImageSet:
         """Names of the folders that hold the images, sorted."""
         return tuple(sorted({*(self.labels or ())} - {""}))
 
-    @property
+    @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's pixels."""
         images = self.images
@@ -332,10 +333,11 @@ def read_splits(
     }
     if given and (empty := [side for side in SPLITS if not len(split[side])]):
         raise ValueError(f"{source} gave no usable image from {empty[0]}/; add some or raise limit")
-    trained = set(split["train"].digests) if given else set()
-    for side in ("search", "test"):
-        if trained and (again := sum(digest in trained for digest in split[side].digests)):
-            say(f"{source}: {again:,} images of {side}/ are in train/ too; leave them out of one")
+    if given:  # taken as they are, and told
+        trained = set(split["train"].digests)
+        for side in ("search", "test"):
+            if again := sum(digest in trained for digest in split[side].digests):
+                say(f"{source}: {again:,} images of {side}/ are in train/ too; keep each in one")
     return split
 
 

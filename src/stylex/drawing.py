@@ -109,17 +109,19 @@ def classifier_of(files: Run, net: Net, *, seed: int, control: Control = "") -> 
     return (judge_classifier if net == "judge" else small_classifier)(files, seed=seed)
 
 
-def small_classifier(files: Run, *, seed: int) -> Classifier:
-    """A SmallNet trained on the drawn images, unless it is there."""
+def small_classifier(
+    files: Run, *, seed: int, resolution: int = SIDE, total_images: int = CLASSIFIER_IMAGES
+) -> Classifier:
+    """A SmallNet trained on the images that were written into a run, unless it is there."""
     folder = files.planted_classifier
     if (folder / ABOUT_FILE).is_file():
         return load_classifier(folder)
     return train_classifier(
         files.images,
         folder,
-        resolution=SIDE,
-        total_images=CLASSIFIER_IMAGES,
-        flips=False,
+        resolution=resolution,
+        total_images=total_images,
+        flips=False,  # what decides may have its place
         seed=seed,
     )
 

@@ -116,7 +116,8 @@ def search(
         say: called with the mode and what it will cost, before it starts.
 
     Raises:
-        ValueError: images of another size or fewer than two, an unknown class, or no count.
+        ValueError: images of another size or fewer than two, an unknown class, no count, or a
+            strength that is not above 0.
     """
     _check(model, images, count, strength)
     if len(images) < 2:
@@ -204,8 +205,8 @@ def explain(
         usual_l1: the model's L1 on test images, to call this reconstruction poor.
 
     Raises:
-        ValueError: not one image, another size, an unknown class, no attributes for it, or no
-            count.
+        ValueError: not one image, another size, an unknown class, no attributes for it, no count,
+            or a strength that is not above 0.
     """
     strength = found.strength if strength is None else strength
     _check(model, image, count, strength)

@@ -77,10 +77,10 @@ def sufficiency(
         and lists over the number of attributes (`counts`): `flipped` with Wilson's `low` and
         `high`, `flipped_countable` (the same of the countable alone), `confirmed` (share of the
         countable that both call the target), `agreed` (share of the countable on which the panel
-        still decides as the classifier); and of up to `LOOKED_AT`
-        images `perceptual` (mean distance moved), `usual` (share within D's range of photos), and
-        of as many random coordinates moved the same style distance `random`, `random_confirmed`
-        and `random_perceptual`. Where no attribute was found `flipped` is None, and says why.
+        still decides as the classifier); and of up to `LOOKED_AT` images `perceptual` (mean
+        distance moved), `usual` (share within D's range of photos), and of as many random
+        coordinates moved the same style distance `random`, `random_confirmed` and
+        `random_perceptual`. Where no attribute was found `flipped` is None, and says why.
     """
     draw = torch.Generator().manual_seed(seed) if floors else None
     table, at = {}, {"bounds": bounds, "strength": found.strength, "draw": draw}

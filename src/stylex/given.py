@@ -24,14 +24,20 @@ OF_SCRIPTS = ("classes", "size", "mean", "std", "channels", "binary")  # of a To
 
 def load(run: str | Path, classifier: str | None, *, strange: bool = False) -> StylEx:
     """The model of a run, around the classifier that is named or its own; as `StylEx.load`."""
+    if not classifier:
+        return StylEx.load(run, strange=strange)
     its = read_json(Run.open(run).about)["classifier"]
     told = {name: its[name] for name in OF_SCRIPTS if name in its}
-    given = named(classifier, **told) if classifier else None
-    return StylEx.load(run, classifier=given, strange=strange)
+    return StylEx.load(run, classifier=named(classifier, **told), strange=strange)
 
 
 def named(source: str, **settings: Any) -> Classifier:
-    """A classifier by its source; one of a TorchScript file, which says nothing, has these."""
+    """A classifier by its source, as `load_classifier`.
+
+    Args:
+        source: of the classifier.
+        settings: of a TorchScript file, which says none of them itself; others bring their own.
+    """
     script = Path(source).is_file() and Path(source).suffix != ".py"
     return load_classifier(source, **settings if script else {})
 

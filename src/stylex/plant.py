@@ -21,9 +21,8 @@ from torch import Tensor
 
 from stylex import pictures
 from stylex.attfind import Search, class_index
-from stylex.classifier import ABOUT_FILE, Classifier, load_classifier
-from stylex.classifying import train_classifier
 from stylex.data import ImageSet, read_splits
+from stylex.drawing import small_classifier
 from stylex.flips import top
 from stylex.looking import spread
 from stylex.marks import MARKS, Mark, with_room
@@ -102,19 +101,20 @@ def plant(
         console.print(f"\n{mark} on {part:.0%} of {classes[target]}  {files.path}", style="bold")
         console.print(f"mark and class correlate at {together:.2f}")
         write_photos(photos, MARKS[mark], classes[target], files, share=part, seed=seed)
+        same: dict[str, Any] = {"seed": seed, "resolution": resolution}
         model = train(
             files.images,
-            _classifier(files, resolution, classifier_images, seed),
+            small_classifier(files, total_images=classifier_images, **same),
             run=files.path,
-            resolution=resolution,
             channels=CHANNELS,
             budget=budget,
             total_images=total_images,
             perceptual="classifier",
-            seed=seed,
+            **same,
         )
         console.print("searching")
-        found = search(model, read_splits(files.images, resolution=resolution)["search"], files)
+        written = read_splits(files.images, resolution=resolution)["search"]
+        found = search(model, written, files)
         test = photos["test"].batch(spread(len(photos["test"]), TESTED))
         row = {"share": part, "correlation": together}
         row |= look_for(model, found, MARKS[mark], with_room(test), target=target)
@@ -123,7 +123,7 @@ def plant(
         rows.append(row)
     table = {"data": data, "mark": mark, "class": classes[target], "seed": seed, "shares": rows}
     table |= {word: onset(rows, word) for word in ("used", "found")}
-    table |= {"minutes": (time.monotonic() - began) / 60}
+    table["minutes"] = (time.monotonic() - began) / 60
     write_json(Run(run).plant, table)
     console.print(as_table(table))
     console.print(f"written: {Run(run).plant}, and share-*/mark.png")
@@ -151,8 +151,9 @@ def write_photos(
                 f"{asked[name]}; give the same, or another --run"
             )
         return
-    if share and not round(share * (its := (photos["train"].labels or ()).count(marked))):
-        raise ValueError(f"{share:g} of {its} photos of {marked} is none; give a larger share")
+    of_class = (photos["train"].labels or ()).count(marked)
+    if share and not round(share * of_class):
+        raise ValueError(f"{share:g} of {of_class} photos of {marked} is none; give a larger share")
     write_json(files.plant, asked)
 
     def named() -> Iterator[tuple[str, Tensor]]:
@@ -193,21 +194,6 @@ def onset(rows: Sequence[dict[str, Any]], word: str) -> float | None:
             break
         share = row["share"]
     return share
-
-
-def _classifier(files: Run, resolution: int, total_images: int, seed: int) -> Classifier:
-    """Trained on the written photos, unless it is there."""
-    folder = files.planted_classifier
-    if (folder / ABOUT_FILE).is_file():
-        return load_classifier(folder)
-    return train_classifier(
-        files.images,
-        folder,
-        resolution=resolution,
-        total_images=total_images,
-        flips=False,  # a mark has its place
-        seed=seed,
-    )
 
 
 # --- the mark looked for -------------------------------------------------------------------------
