@@ -16,7 +16,6 @@ from stylex.classifying import (
     calibration_error,
     fit,
     fit_temperature,
-    in_half_a,
     labels_of,
     predict,
     soften,
@@ -24,6 +23,7 @@ from stylex.classifying import (
 )
 from stylex.data import ImageSet
 from stylex.judgenet import JudgeNet
+from stylex.splits import in_half_a
 
 QUICK = {"total_images": 640, "batch": 32, "width": 16}
 
@@ -114,6 +114,15 @@ def test_halves_are_those_of_the_names(folder, tmp_path):
     for half, expected in {"a": in_a, "b": 60 - in_a}.items():
         about = train_classifier(folder, tmp_path, half=half, **quick).about
         assert sum(about["counts"]["train"].values()) == expected
+
+
+def test_no_group_stands_in_both_halves():
+    """Both eyes go where their patient's number goes; a name without one goes by itself."""
+    eyes = [f"train/a/{n}_{side}.png" for n in range(50) for side in ("left", "right")]
+    in_a = in_half_a([*eyes, "other.png"], r"(\d+)_")
+    patients = [zlib.crc32(str(n).encode()) % 2 == 0 for n in range(50)]
+    assert in_a[:-1].reshape(50, 2).T.tolist() == [patients, patients]
+    assert bool(in_a[-1]) == (zlib.crc32(b"other.png") % 2 == 0)
 
 
 @pytest.mark.parametrize(

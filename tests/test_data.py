@@ -551,15 +551,26 @@ def test_given_folders_stay_even_for_duplicates(tmp_path: Path, capsys):
 
 
 def test_given_folders_must_be_whole(tmp_path: Path):
-    """One missing, one without an image, a group beside them: one line each."""
+    """One missing, one without an image: one line each."""
     source = fill(tmp_path, {"train/a.png": encoded(photo(0)), "test/b.png": encoded(photo(1))})
     with pytest.raises(ValueError, match="some of train/, search/ and test/ but not search; make"):
         read_splits(source, resolution=32)
     fill(source, {"search/c.png": b"no"})
     with pytest.raises(ValueError, match="gave no usable image from search/; add some"):
         read_splits(source, resolution=32)
-    with pytest.raises(ValueError, match="already split into folders; leave out the group 'a'"):
-        read_splits(source, resolution=32, group="a")
+
+
+def test_given_folders_may_not_divide_a_group(tmp_path: Path):
+    """Both eyes of a patient in one folder are taken; one in each of two folders are refused."""
+    eyes = ("train/7_left.png", "train/7_right.png", "search/8_left.png", "test/17_left.png")
+    source = fill(tmp_path, {name: encoded(photo(n)) for n, name in enumerate(eyes)})
+    splits = read_splits(source, resolution=32, group=r"(\d+)_")
+    assert splits["train"].names == eyes[:2]
+    with pytest.raises(ValueError, match="matches none of 4 names"):
+        read_splits(source, resolution=32, group="patient")
+    fill(tmp_path, {"test/7_third.png": encoded(photo(9))})
+    with pytest.raises(ValueError, match=r"7_third\.png and train/7_left\.png are one group"):
+        read_splits(source, resolution=32, group=r"(\d+)_")
 
 
 def test_hashed_split_is_80_10_10(tmp_path: Path):

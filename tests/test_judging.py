@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from stylex import judging
 from stylex.classifier import Classifier
-from stylex.classifying import in_half_a
 from stylex.data import ImageSet
 from stylex.judgenet import JudgeNet
 from stylex.judging import (
@@ -21,9 +20,11 @@ from stylex.judging import (
     train_panel,
 )
 from stylex.smallnet import SmallNet
+from stylex.splits import in_half_a
 from stylex.subjects import panel_probabilities, panel_says
 
 CLASSES = ("upright", "level")
+GROUP = r"-(\d)"  # the first digit of an image's number
 QUICK = {"resolution": 32, "total_images": 640, "progress": lambda _line: None}
 
 
@@ -116,8 +117,11 @@ def test_judges_see_their_half_only(splits, features, tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "_load", lambda *_given: Classifier(Says(1, 0), CLASSES))
     train_panel(splits, CLASSES, folder=tmp_path, features="none", **QUICK)
     train_panel(splits, CLASSES, folder=tmp_path, features="none", half="a", **QUICK)
+    train_panel(splits, CLASSES, folder=tmp_path, features="none", group=GROUP, **QUICK)
     in_a = in_half_a(splits["train"].names)
-    b_rows, a_rows = (lessons.rows("train") for lessons in seen)
+    b_rows, a_rows, grouped = (lessons.rows("train") for lessons in seen)
+    assert torch.equal(grouped, (~in_half_a(splits["train"].names, GROUP)).nonzero().flatten())
+    assert not torch.equal(grouped, b_rows)
     assert torch.equal(b_rows, (~in_a).nonzero().flatten())
     assert torch.equal(a_rows, in_a.nonzero().flatten())
     assert 0 < len(a_rows) < 80

@@ -5,9 +5,8 @@ learns from images scaled down and up again too; its logits are calibrated on he
 """
 
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,6 +24,7 @@ from stylex.photos import as_unit
 from stylex.runs import machine, now
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
+from stylex.splits import in_half_a
 
 Labels = Int64[Tensor, " n"]  # index of the class, -1 for images left out
 Pixels = Tensor | OnDemand  # [n, c, h, w], bytes or [-1, 1]
@@ -60,9 +60,10 @@ def train_classifier(
         resolution: side in pixels; choose the generator's.
         channels: 3 for RGB, 1 for gray, None to look.
         classes: folders to use, in the order of the logits; all, sorted, where left out.
-        group: see `read_splits`; images of one group stay on one side.
+        group: see `read_splits`; images of one group stay on one side, and in one half.
         half: train on half "a" or "b" of the training images, by the parity of the CRC-32 of the
-            file's name, so that a classifier of the other half can judge independently.
+            file's name (or its group's), so that a classifier of the other half can judge
+            independently.
         total_images: images seen in training, repetitions counted.
         batch: images per step.
         rate: highest learning rate.
@@ -89,7 +90,7 @@ def train_classifier(
     classes = tuple(classes or splits["train"].classes)
     labels = {name: labels_of(images, classes) for name, images in splits.items()}
     if half != "all":
-        chosen = in_half_a(splits["train"].names) == (half == "a")
+        chosen = in_half_a(splits["train"].names, group) == (half == "a")
         labels["train"] = torch.where(chosen, labels["train"], -1)
     _check(data, labels, classes)
     Path(out).mkdir(parents=True, exist_ok=True)  # where it cannot be, say so before the work
@@ -112,7 +113,7 @@ def train_classifier(
     tested = labels["test"] >= 0
     logits = predict(classifier, splits["test"].images, tested.nonzero().flatten())
     classifier.about |= measured(logits, labels["test"][tested], classifier.about["temperature"])
-    classifier.about |= {"half": half} | _about_data(data, splits, labels, classes)
+    classifier.about |= {"half": half, "group": group} | _about_data(data, splits, labels, classes)
     save_classifier(classifier, out)
     classifier.source = str(Path(out).resolve())
     about = classifier.about
@@ -280,11 +281,6 @@ def predict(network: nn.Module, images: Pixels, rows: Tensor) -> Logits:
     """Logits of some of the images, on the CPU."""
     device = next(network.parameters()).device
     return torch.cat([network(as_unit(images[r]).to(device)).cpu() for r in rows.split(256)])
-
-
-def in_half_a(names: Sequence[str]) -> Tensor:
-    """Which images belong to half A: those whose file name has an even CRC-32."""
-    return torch.tensor([zlib.crc32(PurePosixPath(n).name.encode()) % 2 == 0 for n in names])
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:

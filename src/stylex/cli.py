@@ -277,6 +277,7 @@ def evaluate(
     if not judges:
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "resolution": model.resolution}
+        options |= {"group": model.classifier.about.get("group")}
         judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
         why = "; ".join(filter(None, (why, judging.shared_half(model.classifier))))
     kinds: tuple[Perceptual, ...] = ("lpips", read_json(files.about)["settings"]["perceptual"])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stylex.photos import Bytes, Entry, OnDemand, check, find_images, open_image, to_bytes, to_unit
 from stylex.shapes import Images
-from stylex.splits import SPLITS, given_sides, group_pattern, hashed_sides, thumbnail
+from stylex.splits import SPLITS, check_whole, given_sides, group_pattern, hashed_sides, thumbnail
 from stylex.telling import Waiting, left_out, say
 
 __all__ = [
@@ -277,8 +277,9 @@ def read_splits(
 ) -> dict[str, ImageSet]:
     """Read images and split them into train, search and test.
 
-    Top folders `train/ search/ test/` are taken as they are. Otherwise 80/10/10 by the SHA-256 of
-    the files: renaming, order and other images do not move an image, nor do seed and resolution.
+    Top folders `train/ search/ test/` are taken as they are, unless they divide a group. Otherwise
+    80/10/10 by the SHA-256 of the files: renaming and other images do not move an image, nor do
+    seed and resolution.
     Near-duplicates (mirrored and turned ones too) and the images of one group stand on the side of
     their smallest hash. From three groups on, no side is empty: the groups of smallest hash fill
     test, then search; below three all is train. A group above a tenth of the images goes to train
@@ -300,15 +301,15 @@ def read_splits(
 
     Raises:
         FileNotFoundError: there is no such source.
-        ValueError: no image is usable, a given folder is missing or empty, a bad `group`, or a
-            bad argument.
+        ValueError: no image is usable, a given folder is missing or empty or divides a group, a bad
+            `group`, or a bad argument.
     """
     check(resolution, channels, limit)
     pattern = group_pattern(group)
     entries = find_images(source)
     given = given_sides(source, [entry.name for entry in entries])
     if given and pattern:
-        raise ValueError(f"{source} is already split into folders; leave out the group {group!r}")
+        check_whole(source, given, pattern)
     reading = _read(
         [entry for entry in entries if not given or entry.name in given],
         resolution=resolution,

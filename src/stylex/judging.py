@@ -29,7 +29,6 @@ from stylex.classifying import (
     augment,
     fit,
     fit_temperature,
-    in_half_a,
     labels_of,
     measured,
     predict,
@@ -40,6 +39,7 @@ from stylex.judgenet import JudgeNet
 from stylex.runs import machine, now, read_json, replacing, write_json
 from stylex.shapes import Images, Logits
 from stylex.sources import one_line
+from stylex.splits import in_half_a
 
 NETWORK, PROBE = "network", "probe"  # folders of the panel's
 ABOUT_FILE, WEIGHTS_FILE = "judge.json", "judge.safetensors"
@@ -82,6 +82,7 @@ def train_panel(
     resolution: int,
     features: str = SQUEEZENET,
     half: Half = "b",
+    group: str | None = None,
     total_images: int = 50_000,
     seed: int = 0,
     device: str = "cpu",
@@ -96,6 +97,7 @@ def train_panel(
         resolution: side in pixels of the splits' images.
         features: see `load_features`; "none" leaves the probe out.
         half: of the training images, the one that the explained classifier has not seen.
+        group: by which these halves were made, if any; see `in_half_a`.
         total_images: seen by the network in training, repetitions counted.
         seed: of weights, order and augmentation.
         device: "cpu", "cuda" or another of torch's.
@@ -109,12 +111,13 @@ def train_panel(
         ValueError: the files of a judge are damaged.
     """
     assert splits["train"].images.shape[-1] == resolution
-    lessons = _lessons(splits, classes, half)
+    lessons = _lessons(splits, classes, half, group)
     for split in ("train", "search"):
         if missing := lessons.missing(split):
             return [], f"no judges: {split} has no image to learn {', '.join(missing)} from"
     data = {name: splits[name].hash for name in ("train", "search")}
     made_for = {"data": data, "classes": list(classes), "half": half, "seed": seed}
+    made_for |= {"group": group} if group else {}
     options: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
     network = _kept(
         folder / NETWORK,
@@ -275,10 +278,12 @@ def logistic_regression(
     return head
 
 
-def _lessons(splits: dict[str, ImageSet], classes: Sequence[str], half: Half) -> Lessons:
+def _lessons(
+    splits: dict[str, ImageSet], classes: Sequence[str], half: Half, group: str | None
+) -> Lessons:
     labels = {name: labels_of(images, classes) for name, images in splits.items()}
     if half != "all":
-        chosen = in_half_a(splits["train"].names) == (half == "a")
+        chosen = in_half_a(splits["train"].names, group) == (half == "a")
         labels["train"] = torch.where(chosen, labels["train"], -1)
     return Lessons(splits, labels, tuple(classes))
 

@@ -1,11 +1,12 @@
-"""Which side of the split each image stands on: train, search or test.
+"""Which side of the split each image stands on: train, search or test; which half of train.
 
 By its folder, or by the hash of its file with near-duplicates and groups kept together.
 """
 
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -57,6 +58,34 @@ def given_sides(source: str | Path, names: Sequence[str]) -> dict[str, str]:
     return {name: top for name, top in zip(names, tops, strict=True) if top in SPLITS}
 
 
+def check_whole(source: str | Path, sides: dict[str, str], pattern: re.Pattern[str]) -> None:
+    """Refuse a given split that divides a group.
+
+    Raises:
+        ValueError: it does, or the pattern matches no name.
+    """
+    names = list(sides)
+    for first, row in _same_group(names, pattern):
+        if sides[names[first]] != sides[names[row]]:
+            raise ValueError(
+                f"{source}: {names[first]} and {names[row]} are one group of {pattern.pattern!r}; "
+                "keep each group in one of train/, search/ and test/, or leave the group out"
+            )
+
+
+def in_half_a(names: Sequence[str], group: str | None = None) -> Bool[Tensor, " n"]:
+    """Which images belong to half A: those whose file name has an even CRC-32.
+
+    Args:
+        names: of the images.
+        group: see `read_splits`; a name that matches goes by what it captures, so that no group
+            stands in both halves.
+    """
+    pattern = group_pattern(group)
+    keys = ((pattern and _captured(pattern, name)) or PurePosixPath(name).name for name in names)
+    return torch.tensor([zlib.crc32(key.encode()) % 2 == 0 for key in keys])
+
+
 def hashed_sides(
     names: Sequence[str],
     contents: Sequence[str],
@@ -101,15 +130,22 @@ def _same_group(names: Sequence[str], pattern: re.Pattern[str]) -> list[tuple[in
     first: dict[str, int] = {}
     pairs = []
     for row, name in enumerate(names):
-        if match := pattern.search(name):
-            captured = match[1] if pattern.groups else None
-            pairs.append((first.setdefault(match[0] if captured is None else captured, row), row))
+        if (group := _captured(pattern, name)) is not None:
+            pairs.append((first.setdefault(group, row), row))
     if not pairs:
         raise ValueError(
             f"group {pattern.pattern!r} matches none of {len(names)} names such as {names[0]}; "
             "correct it or leave it out"
         )
     return pairs
+
+
+def _captured(pattern: re.Pattern[str], name: str) -> str | None:
+    """The group that a name tells: the first capture, else the whole match; None without one."""
+    if not (match := pattern.search(name)):
+        return None
+    captured = match[1] if pattern.groups else None
+    return match[0] if captured is None else captured
 
 
 def _place(contents: Sequence[str], n: int) -> float:
