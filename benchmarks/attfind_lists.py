@@ -160,7 +160,7 @@ def resampled(model: StylEx, styles: Tensor, told: Told, strength: float) -> dic
 def ordered(found: Search, target: int | None = None) -> list[tuple[int, int, int]]:
     """What was chosen, in order; for one class or for all."""
     some = found.attributes if target is None else found.towards(target)
-    return [(a.target, a.coordinate, a.direction) for a in some]
+    return [a.key for a in some]
 
 
 def total(result: dict[str, Any]) -> dict[str, Any]:

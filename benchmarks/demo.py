@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from stylex import pictures
 from stylex.demo import demo
-from stylex.runs import Run, read_json
+from stylex.runs import ATTRIBUTE, SPRITE, Run, read_json
 
 SEEDS = (0, 1, 2)
 SHOWN = 3  # attributes in a picture, those with enough images to show
@@ -65,13 +65,13 @@ def draw(run: Run, path: Path) -> None:
     rows, labels = [], []
     every = [
         read_json(path) | {"folder": path.parent}
-        for path in run.attributes.glob("1-*/attribute.json")
+        for path in run.attributes.glob(f"1-*/{ATTRIBUTE}")
     ]
     for about in sorted(every, key=lambda about: about["rank"]):
         if not about["enough"] or len(rows) == SHOWN:
             continue
         sprite = tv.to_dtype(
-            tv.pil_to_tensor(Image.open(about["folder"] / "frames.png")), torch.float32, scale=True
+            tv.pil_to_tensor(Image.open(about["folder"] / SPRITE)), torch.float32, scale=True
         )
         last, side = len(about["strengths"]) - 1, sprite.shape[2] // len(about["strengths"])
         pairs = [

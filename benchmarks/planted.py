@@ -285,7 +285,7 @@ def run(job: Job, first_seed: int, lengths: Lengths, device: str) -> dict[str, A
 def copy_beginning(whole: Run, to: Path) -> None:
     """Images and classifier of the same cell with nothing left out, where it is finished.
 
-    Both hang on nothing that is left out.
+    Neither depends on what is left out.
     """
     if all(its.exists() for its in (whole.planted, whole.images, whole.planted_classifier)):
         partial = Run(to.with_name(f"{to.name}.partial"))

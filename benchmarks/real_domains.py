@@ -16,7 +16,7 @@ from made import last_result, made, write_result
 from PIL import Image
 
 from stylex.metrics import interval
-from stylex.runs import Run, read_json, read_lines
+from stylex.runs import EXPLANATION, SPRITE, STRIP, Run, read_json, read_lines
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 DOMAINS = ("leaves", "faces", "retina", "digits")
@@ -191,17 +191,17 @@ def copy_pictures(name: str, files: Run) -> None:
     shutil.copy(sheet, IMAGES / f"{name}-sheet.png")
     larger = max(2, 96 // read_json(files.about)["resolution"])
     strips = sorted(files.explanations.glob("*"))
-    answers = [read_json(folder / "explanation.json") for folder in strips]
+    answers = [read_json(folder / EXPLANATION) for folder in strips]
     places = {f"{a['target']}-{step['rank']}" for a in answers for step in a["steps"]["subset"]}
     places |= {folder.name for folder in files.attributes.glob("*-[12]")}
     for folder in (files.attributes / place for place in sorted(places)):
-        if (frames := folder / "frames.png").is_file():
+        if (frames := folder / SPRITE).is_file():
             with Image.open(frames) as picture:
                 size = (larger * picture.width, larger * picture.height)
                 scaled = picture.resize(size, Image.Resampling.NEAREST)
                 scaled.save(IMAGES / f"{name}-{folder.name}.png", optimize=True)
     for folder in strips:
-        shutil.copy(folder / "strip.png", IMAGES / f"{folder.name}.png")
+        shutil.copy(folder / STRIP, IMAGES / f"{folder.name}.png")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def pooled(every: list[dict], kind: str) -> dict:
 
 
 def hard(every: list[dict], kind: str) -> dict:
-    """Of how many items of one kind the program has a word, over all studies."""
+    """How many items of one kind there were, and for how many the program had no word."""
     items = [one for its in every for one in its["verbal"] if one["kind"] == kind]
     return {"items": len(items), "hard_to_say": sum(one["hard_to_say"] for one in items)}
 

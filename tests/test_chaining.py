@@ -14,9 +14,9 @@ from stylex.chaining import (
     Side,
     candidates,
     chain,
+    chain_cost,
     chains,
     furthest,
-    most_moves,
     sides,
     towards,
     won,
@@ -309,7 +309,7 @@ def test_what_it_may_cost(images, classes, expected):
     """Two attributes among four moves: four and three are measured on each image, and on eight of
     a side four and what they began with are drawn, encoded and drawn.
     """
-    assert most_moves(images, classes, 2) == expected
+    assert chain_cost(images, classes, 2) == expected
 
 
 def test_a_side_turned_goes_the_other_way():

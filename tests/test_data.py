@@ -15,18 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stylex import telling
-from stylex.data import (
-    ImageSet,
-    OnDemand,
-    Sampler,
-    find_images,
-    load_images,
-    open_image,
-    read_images,
-    read_splits,
-    to_bytes,
-    to_unit,
-)
+from stylex.data import ImageSet, load_images, read_images, read_splits
+from stylex.draws import Sampler
+from stylex.photos import OnDemand, find_images, open_image, to_bytes, to_unit
 from stylex.splits import hashed_sides, near_duplicates, thumbnail
 
 SIDES = ("train", "search", "test")

@@ -3,7 +3,7 @@
 import pytest
 from measured import evaluated
 
-from stylex.evidence import SECTIONS, agreement, doubts, others, quality
+from stylex.evidence import FROM_P_ALONE, SECTIONS, agreement, doubts, others, quality
 
 FROM_P = {"name": "class from p alone", "passed": False, "says": "agreement is 95%, still 95%"}
 ALONE = {"own": 0.95, "mean_w": 0.95, "other_w": 0.95, "swapped_p": 0.1, "mean_p": 0.5}
@@ -22,9 +22,10 @@ def test_verdicts_come_first_then_health():
 
 @pytest.mark.parametrize("verdicts", [[], [FROM_P]])
 def test_a_class_from_p_is_said_once(verdicts):
-    """The evaluation's own verdict takes the place of the search's doubt."""
+    """The verdict takes the place of the search's doubt, and either that of training's."""
     shares = {**ALONE, "chance": 0.5}
-    (says,) = doubts({"agreement": shares, "verdicts": verdicts}, [])
+    trained = [{"health": [{"name": FROM_P_ALONE, "says": "agreement 0.95", "advice": "hide p"}]}]
+    (says,) = doubts({"agreement": shares, "verdicts": verdicts}, trained)
     assert says.startswith("<strong>Class from p alone." if verdicts else "The probabilities")
 
 

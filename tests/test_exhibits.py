@@ -58,11 +58,11 @@ def test_a_distance_of_sets_is_named_by_its_features_and_never_fid():
 
 def test_features_that_were_not_to_be_had_are_said():
     """One line takes the place of the table."""
-    substrate = {"l1": 0.1, "kid": None, "why_kid": "no features were to be had"}
+    substrate = {"l1": 0.1, "kid": None, "why_kid": "no features were available"}
     html = page(substrate=substrate)
-    assert "Distance of image sets: not measured: no features were to be had." in html
+    assert "Distance of image sets: not measured: no features were available." in html
     assert ">KID</th>" not in html
-    assert "not measured: no perceptual distance was to be had" in html
+    assert "not measured: no perceptual distance was available" in html
 
 
 def test_the_judges_stand_between_chance_and_ceiling():
@@ -138,7 +138,7 @@ def test_without_a_perceptual_distance_there_is_no_chart_over_it():
     blind = flips(0.1, 0.2, perceptual=[None] * 2, random_perceptual=[None] * 2)
     html = page(sufficiency={PAIR: blind})
     assert "Flips over the distance moved" not in html
-    assert row(html, f"{NO} → {YES}")[6] == "not measured: no perceptual distance was to be had"
+    assert row(html, f"{NO} → {YES}")[6] == "not measured: no perceptual distance was available"
 
 
 def test_a_pair_without_attributes_is_said():

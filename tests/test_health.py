@@ -22,7 +22,7 @@ GOOD = {
 }
 BAD = {
     "stuck on the mean image": {"l1": 0.29, "l1_other_w": 0.40},
-    "class comes from p alone": {"agreement_mean_w": 0.94, "agreement_mean_p": 0.55},
+    "class from p alone": {"agreement_mean_w": 0.94, "agreement_mean_p": 0.55},
     "encoder ignored": {"l1_other_w": 0.21},
     "discriminator won": {"d_right": 0.99},
     "diversity lost": {"diversity": 0.05},
@@ -59,7 +59,7 @@ def test_only_the_newest_snapshot_counts(name):
 def test_the_prototypes_collapse_is_recognised():
     """The numbers of method.md trap 11: mean w agrees as often as own w, and p hidden is chance."""
     seen = GOOD | {"agreement": 0.95, "agreement_mean_w": 0.95, "agreement_mean_p": 0.5}
-    assert names(seen) == ["class comes from p alone"]
+    assert names(seen) == ["class from p alone"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_prototypes_collapse_is_recognised():
 )
 def test_class_from_condition_needs_both_signs(fine):
     """One floor alone is no collapse."""
-    assert "class comes from p alone" not in names(GOOD | fine)
+    assert "class from p alone" not in names(GOOD | fine)
 
 
 def test_agreement_falling_looks_back():

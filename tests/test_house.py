@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from stylex import runs
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "stylex"
 MODULES = sorted(SOURCE.glob("*.py"))
@@ -92,6 +94,22 @@ def test_modules_stay_small() -> None:
         print(f"{count:5d} {name}")
     print(f"{sum(lines.values()):5d} in all")
     assert not {name: count for name, count in lines.items() if count > LINES_PER_MODULE}
+
+
+def test_runs_alone_names_what_lies_in_a_run() -> None:
+    """Files of a run, of an attribute's folder and of an explanation's: nobody else spells one."""
+    run = vars(runs.Run("run")).values()
+    names = {path.name for path in run if path.suffix in (".json", ".jsonl", ".safetensors")}
+    names |= {runs.ATTRIBUTE, runs.SPRITE, runs.BEFORE_AFTER, runs.MAP}
+    names |= {runs.EXPLANATION, runs.STRIP, runs.MAPS, runs.ANIMATION}
+    spelt = {
+        f"{module.name}:{node.lineno} {node.value}"
+        for module in MODULES
+        if module.name != "runs.py"
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Constant) and str(node.value).rpartition("/")[2] in names
+    }
+    assert spelt == set()
 
 
 def test_functions_stay_short() -> None:

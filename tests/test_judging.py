@@ -1,6 +1,5 @@
 """The oracle panel: who judges, what they learnt from, what is kept, and what is missing."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,17 @@ from stylex.judgenet import JudgeNet
 from stylex.judging import (
     Lessons,
     Probe,
-    load_panel,
     logistic_regression,
     shared_half,
     train_panel,
 )
 from stylex.smallnet import SmallNet
 from stylex.splits import in_half_a
-from stylex.subjects import panel_probabilities, panel_says
+from stylex.subjects import judged, together
 
 CLASSES = ("upright", "level")
 GROUP = r"-(\d)"  # the first digit of an image's number
-QUICK = {"resolution": 32, "total_images": 640, "progress": lambda _line: None}
+QUICK = {"total_images": 640, "progress": lambda _line: None}
 
 
 class Roughness(nn.Module):
@@ -93,14 +91,16 @@ def test_two_judges_of_two_makes(panel, splits):
     assert not any(isinstance(module, SmallNet) for judge in judges for module in judge.modules())
     assert all(judge.about["accuracy"] > 0.95 for judge in judges)
     images = splits["test"].batch(slice(None))
-    assert (panel_says(judges, images) == torch.arange(60) % 2).float().mean() > 0.95
+    says = together([judged(judge, images) for judge in judges]).argmax(1)
+    assert (says == torch.arange(60) % 2).float().mean() > 0.95
 
 
 def test_logits_follow_the_order_of_the_classes(splits, features, tmp_path):
     """A run's classes need not be sorted as its folders are."""
     turned = CLASSES[::-1]
     judges, _ = train_panel(splits, turned, folder=tmp_path, features=features, **QUICK)
-    says = panel_says(judges, splits["test"].batch(slice(None)))
+    images = splits["test"].batch(slice(None))
+    says = together([judged(judge, images) for judge in judges]).argmax(1)
     assert (says == 1 - torch.arange(60) % 2).float().mean() > 0.95
 
 
@@ -137,11 +137,10 @@ def test_a_kept_panel_is_loaded(panel, splits, features, monkeypatch):
     monkeypatch.setattr(judging, "train_network", refuse)
     monkeypatch.setattr(judging, "train_probe", refuse)
     again, why = train_panel(splits, CLASSES, folder=folder, features=features, **QUICK)
-    alone, why_alone = load_panel(folder)
-    assert why == why_alone == ""
+    assert why == ""
     images = splits["test"].batch(slice(0, 8))
-    for judge, other, third in zip(judges, again, alone, strict=True):
-        assert judge.hash == other.hash == third.hash
+    for judge, other in zip(judges, again, strict=True):
+        assert judge.hash == other.hash
         assert torch.equal(judge(images), other(images))
         assert other.about["accuracy"] == judge.about["accuracy"]
     with pytest.raises(AssertionError, match="trained again"):
@@ -160,14 +159,8 @@ def test_the_folder_may_move_and_features_too(panel, splits, features, tmp_path)
         (tmp_path / name).mkdir()
         for file in (folder / name).iterdir():
             (tmp_path / name / file.name).write_bytes(file.read_bytes())
-    about = json.loads((tmp_path / "probe" / "judge.json").read_text())
-    about["features"] = "/gone/roughness.ts"
-    (tmp_path / "probe" / "judge.json").write_text(json.dumps(about))
     judges, why = train_panel(splits, CLASSES, folder=tmp_path, features=str(moved), **QUICK)
     assert (len(judges), why) == (2, "")
-    alone, why = load_panel(tmp_path)
-    assert len(alone) == 1
-    assert "/gone/roughness.ts: no such file" in why
 
 
 def test_without_features_one_judge_is_left(panel, splits):
@@ -208,7 +201,7 @@ def test_halves_that_may_not_be_apart_are_said(panel):
     assert "not known" in shared_half(classifier)
 
 
-def test_damaged_judges_are_one_line(panel, tmp_path):
+def test_damaged_judges_are_one_line(panel, splits, tmp_path):
     """Half a file, and another judge's weights."""
     _, folder = panel
     (tmp_path / "network").mkdir()
@@ -216,43 +209,23 @@ def test_damaged_judges_are_one_line(panel, tmp_path):
     weights = (folder / "network" / "judge.safetensors").read_bytes()
     (tmp_path / "network" / "judge.json").write_text(about)
     (tmp_path / "network" / "judge.safetensors").write_bytes(weights[: len(weights) // 2])
-    judges, why = load_panel(tmp_path)
-    assert judges == []
-    assert "is not whole" in why
+    alone = {"folder": tmp_path, "features": "none"}
+    with pytest.raises(ValueError, match="is not whole"):
+        train_panel(splits, CLASSES, **alone, **QUICK)
     (tmp_path / "network" / "judge.safetensors").write_bytes(weights[:-4] + b"\0\0\0\0")
-    judges, why = load_panel(tmp_path)
-    assert judges == []
-    assert "were changed or half written; delete it" in why
-    assert "\n" not in why
-
-
-def test_an_empty_folder_holds_no_panel(tmp_path):
-    """One line."""
-    with pytest.raises(FileNotFoundError, match="holds no judges"):
-        load_panel(tmp_path)
+    with pytest.raises(ValueError, match="were changed or half written; delete it") as caught:
+        train_panel(splits, CLASSES, **alone, **QUICK)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_panel_says_what_its_mean_probability_says():
     """Two judges at 0.6 for one class are outvoted by one that is sure; batches change nothing."""
     mild, sure = Says(0.405, 0.0), Says(0.0, 3.0)
     judges = [Classifier(judge, CLASSES, source="mine") for judge in (mild, mild, sure)]
-    images = torch.zeros(150, 3, 8, 8)
+    answers = [judged(judge, torch.zeros(150, 3, 8, 8)) for judge in judges]
     expected = torch.tensor([(0.6 + 0.6 + 0.0474) / 3, (0.4 + 0.4 + 0.9526) / 3])
-    torch.testing.assert_close(
-        panel_probabilities(judges, images), expected.expand(150, 2), atol=1e-3, rtol=0
-    )
-    assert torch.equal(panel_says(judges, images), torch.ones(150, dtype=torch.long))
-    assert torch.equal(panel_says(judges[:2], images), torch.zeros(150, dtype=torch.long))
-
-
-def test_judges_of_other_classes_are_refused():
-    """The same classes in another order would answer the wrong way round."""
-    judges = [Classifier(Says(1, 0), names, source="mine") for names in (CLASSES, CLASSES[::-1])]
-    with pytest.raises(
-        ValueError, match="classes level, upright, mine has upright, level"
-    ) as caught:
-        panel_says(judges, torch.zeros(2, 3, 8, 8))
-    assert "\n" not in str(caught.value)
+    torch.testing.assert_close(together(answers), expected.expand(150, 2), atol=1e-3, rtol=0)
+    assert together(answers[:2]).argmax(1).tolist() == [0] * 150
 
 
 def points(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

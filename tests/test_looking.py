@@ -8,7 +8,7 @@ from small import Quarters, flat, tiny, weighing
 from torch import Tensor, nn
 
 from stylex import looking, metrics
-from stylex.data import ImageSet, to_bytes, to_unit
+from stylex.data import ImageSet
 from stylex.features import Features
 from stylex.looking import (
     Likeness,
@@ -22,6 +22,7 @@ from stylex.looking import (
 )
 from stylex.metrics import kid
 from stylex.model import StylEx
+from stylex.photos import to_bytes, to_unit
 
 # the sign of the first quarter's gray decides
 GRAYS = [[0.8, 0.2, 0.1, 0.0], [-0.6, 0.4, 0.0, 0.2], [0.4, -0.2, 0.3, 0.0], [-0.2, 0.0, 0.5, 0.1]]

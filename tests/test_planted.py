@@ -46,7 +46,7 @@ class Cells:
             return read_json(files.planted)
         self.ran.append(run)
         if any(run.endswith(name) for name in self.fails):
-            raise RuntimeError("the losses were no numbers")
+            raise RuntimeError("the losses were not finite")
         name = NAMES.get(asked["control"])
         row = {"rank": 1, "factor": name, "used": True, "repeats": None, "shut": []}
         row |= {"effect": 1 / 3, "explained": 1.0, "passed": True}
@@ -113,7 +113,7 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(
     cells.fails = {"cells-sum-2-0-small-1003", "cells-sum-2-0-small-shuffled-1060"}
     table = ran(tmp_path)
     assert len(table["failed"]) == table["cells_missing"] == 2
-    assert table["failed"][0]["why"] == "the losses were no numbers"
+    assert table["failed"][0]["why"] == "the losses were not finite"
     assert "FAILED " in capsys.readouterr().out
     cells.ran, cells.fails = [], set()
     table = ran(tmp_path)

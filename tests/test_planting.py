@@ -34,9 +34,10 @@ from stylex.readers import train_reader
 from stylex.rivals import Pixels
 from stylex.runs import Run, read_json, write_json
 from stylex.scenes import CELLS, LEAVES
+from stylex.selection import lead
 from stylex.synthetic import draw_rule
 from stylex.training import train
-from stylex.truth import importance, margin
+from stylex.truth import importance
 
 COUNTS = {"train": 48, "search": 24, "test": 16}
 
@@ -116,9 +117,9 @@ def test_random_classifier_is_as_wide_and_balanced_as_a_trained_one(few, tmp_pat
     draw_images(draw_rule(0), files, seed=0)
     classifier = random_classifier(files, seed=0)
     photos = read_splits(files.images, resolution=32)["search"].batch(slice(None))
-    lead = margin(classifier(photos))
-    assert lead.mean().item() == pytest.approx(0, abs=1e-3)
-    assert lead.std().item() == pytest.approx(drawing.LEAD, rel=1e-3)
+    leads = lead(classifier(photos), 1)
+    assert leads.mean().item() == pytest.approx(0, abs=1e-3)
+    assert leads.std().item() == pytest.approx(drawing.LEAD, rel=1e-3)
     assert random_classifier(files, seed=7).hash == classifier.hash
     other = Run(tmp_path / "b")
     draw_images(draw_rule(0), other, seed=0)

@@ -11,8 +11,9 @@ from torch import Tensor
 from stylex import explaining, rivals
 from stylex.edits import Bench, Method, Moves, single
 from stylex.metrics import random_attributes
+from stylex.selection import lead
 from stylex.synthetic import HandMade
-from stylex.truth import importance, margin
+from stylex.truth import importance
 
 WEIGHTS = (3.0, 0.0, -2.0, 0.0)
 CLASSIFY = weighed(*WEIGHTS)
@@ -149,4 +150,4 @@ def test_on_real_networks_every_rival_edits() -> None:
             edited = method.edit(images, [method.attributes[0]], 1.0)
             assert not torch.equal(edited, redrawn), name
     up, down = (methods["latent gradient"].edit(images, [0], s) for s in (1.0, -1.0))
-    assert margin(model.classifier(up)).mean() > margin(model.classifier(down)).mean()
+    assert lead(model.classifier(up), 1).mean() > lead(model.classifier(down), 1).mean()

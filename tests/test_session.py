@@ -249,12 +249,12 @@ def test_a_film_without_photos_and_of_an_upload(opened):
 
 def test_an_attribute_of_one_run_may_be_unused_by_another(opened):
     """Quarter 0 moves the one classifier, the other looks at quarter 3 only."""
-    table = opened.against(session(quarter=3))
+    table = asyncio.run(opened.against(session(quarter=3)))
     first = next(row for row in table if (row["coordinate"], row["direction"]) == (0, 1))
     assert first["used"] == [True, False]
     assert first["own"] == pytest.approx((1.8 + 0 + 0.72) / 3)
     assert first["other"] == 0
-    assert all(row["used"][0] == row["used"][1] for row in opened.against(opened))
+    assert all(row["used"][0] == row["used"][1] for row in asyncio.run(opened.against(opened)))
 
 
 def test_unknown_coordinates_are_refused(opened):

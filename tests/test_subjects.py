@@ -7,7 +7,7 @@ from torch import nn
 
 from stylex.classifier import Classifier
 from stylex.model import StylEx
-from stylex.subjects import Subjects, panel_says
+from stylex.subjects import Drawn, Subjects
 
 
 def subjects(judges=(), **options) -> Subjects:
@@ -28,7 +28,8 @@ def test_the_panel_speaks_by_mean_probability():
     """A sure judge outweighs an unsure one."""
     sure, unsure = seeing(0, gray=50.0), seeing(1, gray=0.5)
     photos = quarters(50)
-    assert torch.equal(panel_says([sure, unsure], photos), (photos[:, 0, 0, 0] > 0).long())
+    drawn = Drawn(photos, sure(photos), (sure, unsure))
+    assert torch.equal(drawn.panel, (photos[:, 0, 0, 0] > 0).long())
 
 
 def test_countable_images_are_those_on_which_the_panel_agrees():

@@ -28,12 +28,12 @@ def test_long_work_says_rate_and_time_left(clock, capsys):
     for clock[0], done in ((5.0, 1_000), (6.0, 1_200), (10.0, 2_000)):
         tell(done, 3_000)
     assert capsys.readouterr().err.splitlines() == [
-        "reading photos: 1,000 of 3,000 files, 200/s, 10 s left",
-        "reading photos: 2,000 of 3,000 files, 200/s, 5 s left",
+        "reading photos: 1,000 of 3,000 files, 200/s, 10 seconds left",
+        "reading photos: 2,000 of 3,000 files, 200/s, 5 seconds left",
     ]
     clock[0] = 20.0
     tell(4_000, 124_000)
-    assert capsys.readouterr().err.endswith("200/s, 10 min left\n")
+    assert capsys.readouterr().err.endswith("200/s, 10 minutes left\n")
 
 
 def test_work_without_any_result_yet(clock, capsys):

@@ -20,7 +20,6 @@ from stylex.truth import (
     Unedited,
     importance,
     main_factors,
-    margin,
     redundant,
     score_found,
     slope_r2,
@@ -83,13 +82,6 @@ def test_importance_repeats_whatever_the_batch(monkeypatch) -> None:
     for one, other in zip(first, importance(classify, QUARTERS, images=50, seed=3), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
     assert not torch.equal(first.g, importance(classify, QUARTERS, images=50, seed=4).g)
-
-
-def test_margin_by_hand() -> None:
-    """Two classes: the difference; more: the lead over the best other one."""
-    assert margin(torch.tensor([[1.0, 3.0]])).tolist() == [2]
-    assert margin(torch.tensor([[1.0, 3.0]]), 0).tolist() == [-2]
-    assert margin(torch.tensor([[1.0, 3.0, 2.5], [1.0, 3.0, 4.0]])).tolist() == [0.5, -1]
 
 
 # --- twins ---------------------------------------------------------------------------------------

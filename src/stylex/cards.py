@@ -22,7 +22,7 @@ from stylex.page import (
     percent,
     tag,
 )
-from stylex.runs import Run, read_json
+from stylex.runs import ATTRIBUTE, MAP, SPRITE, Run, read_json
 from stylex.standing import marks, standing_of, trial
 
 Json = Mapping[str, Any]
@@ -113,7 +113,7 @@ def found_in(run: Run, search: Json, metrics: Json) -> Iterator[dict[str, Any]]:
         target = int(entry["target"])
         ranks[target] += 1
         place = f"{target}-{ranks[target]}"
-        file = run.attributes / place / "attribute.json"
+        file = run.attributes / place / ATTRIBUTE
         drawn = read_json(file) if file.is_file() else {}
         # the pictures of an earlier search may still lie there
         if any(drawn.get(key) != entry[key] for key in ("coordinate", "direction")):
@@ -207,7 +207,7 @@ def _way(attribute: Json, classes: Sequence[str], pictures: Pictures, *, headed:
     if not attribute["enough"]:
         return tag("div", *parts, note(attribute.get("says") or _TOO_FEW), class_="way")
     strengths = attribute["strengths"]
-    rows = films(attribute["folder"] / "frames.png", len(strengths))
+    rows = films(attribute["folder"] / SPRITE, len(strengths))
     figures = [
         _example(example, row, attribute, classes, pictures=pictures)
         for example, row in zip(attribute["examples"], rows, strict=False)
@@ -272,8 +272,8 @@ def _beside(attribute: Json, classes: Sequence[str], pictures: Pictures) -> Html
     """The difference map and the mean effect on every class."""
     parts = []
     title = _title(attribute, classes)
-    if (attribute["folder"] / "map.png").is_file():
-        picture = pictures.show(attribute["folder"] / "map.png", f"Difference map of {title}")
+    if (attribute["folder"] / MAP).is_file():
+        picture = pictures.show(attribute["folder"] / MAP, f"Difference map of {title}")
         parts.append(
             tag(
                 "figure",

@@ -273,8 +273,8 @@ def won(
     return [towards(found, target, step, which) for step, which in pairs if which is not None]
 
 
-def most_moves(images: int, classes: int, count: int) -> tuple[int, int]:
-    """So many images are folded, or drawn, and so many moves of them measured, nearly at most.
+def chain_cost(images: int, classes: int, count: int) -> tuple[int, int]:
+    """About the most that chains cost: images folded or drawn, and moves of them measured.
 
     That moves come back is seen on eight images of a side: each is drawn, encoded and drawn again.
     More than the candidates are asked where some of them do not.

@@ -18,8 +18,8 @@ from stylex.chaining import (
     Moves,
     Side,
     Step,
+    chain_cost,
     chains,
-    most_moves,
     rows_of,
     towards,
 )
@@ -261,7 +261,7 @@ def again(
     given |= {"redraw": redrawing(model)}
     if ledger:
         ways = sought(found.classes, given["target"], found.source)
-        _, ledger.expected = most_moves(len(found.logits), len(ways), count)
+        _, ledger.expected = chain_cost(len(found.logits), len(ways), count)
     new = on_top(beside(model, found), model.layout, *nets, batch=model.at_once, **given)
     return replace(new, styles=found.styles, bounds=found.bounds)
 

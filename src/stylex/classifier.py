@@ -380,7 +380,7 @@ def recall(
         override: the classifier itself, needed only where the run keeps no copy or name of it.
 
     Raises:
-        ValueError: it is not to be had without `override`, or it has changed.
+        ValueError: it is not available without `override`, or it has changed.
     """
     source = record["source"] if record["kind"] == "python" else Run(run_dir).classifier
     if override is None and record["kind"] != "python" and not source.is_dir():

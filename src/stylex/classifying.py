@@ -17,15 +17,17 @@ from torch.nn import functional as F
 
 from stylex.augment import recolour, translate
 from stylex.classifier import Classifier, save_classifier
-from stylex.data import ImageSet, OnDemand, read_splits
+from stylex.data import ImageSet, read_splits
 from stylex.draws import Draw
 from stylex.parallel import check_device
-from stylex.photos import as_unit
+from stylex.photos import OnDemand, as_unit
 from stylex.runs import machine, now
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
 from stylex.splits import in_half_a
+from stylex.telling import how_long
 
+Half = Literal["all", "a", "b"]
 Labels = Int64[Tensor, " n"]  # index of the class, -1 for images left out
 Pixels = Tensor | OnDemand  # [n, c, h, w], bytes or [-1, 1]
 
@@ -42,7 +44,7 @@ def train_classifier(
     channels: int | None = 3,
     classes: Sequence[str] | None = None,
     group: str | None = None,
-    half: Literal["all", "a", "b"] = "all",
+    half: Half = "all",
     total_images: int = 60_000,
     batch: int = 64,
     rate: float = 0.004,
@@ -88,10 +90,7 @@ def train_classifier(
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     splits = read_splits(data, resolution=resolution, channels=channels, group=group)
     classes = tuple(classes or splits["train"].classes)
-    labels = {name: labels_of(images, classes) for name, images in splits.items()}
-    if half != "all":
-        chosen = in_half_a(splits["train"].names, group) == (half == "a")
-        labels["train"] = torch.where(chosen, labels["train"], -1)
+    labels = labels_of_half(splits, classes, half, group)
     _check(data, labels, classes)
     Path(out).mkdir(parents=True, exist_ok=True)  # where it cannot be, say so before the work
     classifier = fit(
@@ -190,7 +189,7 @@ def fit(
             if progress:
                 progress(_line(step * batch, steps * batch, accuracy, time.monotonic() - start))
     if not best.state:
-        raise ValueError(f"the losses were no numbers at the rate {rate:g}; give a lower --rate")
+        raise ValueError(f"the losses were not finite at the rate {rate:g}; give a lower --rate")
     network.load_state_dict(best.state)
     with torch.no_grad():  # the temperature goes into the last layer: what comes out is calibrated
         head.weight.div_(best.temperature)
@@ -300,10 +299,10 @@ def _chances(labels: Labels, classes: int) -> Tensor:
 
 
 def _line(seen: int, total: int, accuracy: float, seconds: float) -> str:
-    left = seconds * (total - seen) / seen
+    left = how_long(seconds * (total - seen) / seen)
     return (
         f"{seen:,} of {total:,} images, held-out accuracy {accuracy:.3f}, "
-        f"{seen / seconds:.0f} images/s, {left:.0f} s left"
+        f"{seen / seconds:.0f} images/s, {left} left"
     )
 
 
@@ -312,6 +311,17 @@ def labels_of(images: ImageSet, classes: Sequence[str]) -> Labels:
     index = {name: k for k, name in enumerate(classes)}
     labels = images.labels or ("",) * len(images)
     return torch.tensor([index.get(label, -1) for label in labels], dtype=torch.long)
+
+
+def labels_of_half(
+    splits: dict[str, ImageSet], classes: Sequence[str], half: Half, group: str | None
+) -> dict[str, Labels]:
+    """Labels of every split; of the training images outside the half -1, see `in_half_a`."""
+    labels = {name: labels_of(images, classes) for name, images in splits.items()}
+    if half != "all":
+        chosen = in_half_a(splits["train"].names, group) == (half == "a")
+        labels["train"] = torch.where(chosen, labels["train"], -1)
+    return labels
 
 
 def _check(data: str | Path, labels: dict[str, Labels], classes: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command is chosen, so `stylex --help` answers at once.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -276,8 +275,7 @@ def evaluate(
         raise ValueError("a judge is the explained classifier itself; give others by --oracle")
     if not judges:
         options = {"features": features, "total_images": panel_images, "seed": seed}
-        options |= {"folder": files.judges, "resolution": model.resolution}
-        options |= {"group": model.classifier.about.get("group")}
+        options |= {"folder": files.judges, "group": model.classifier.about.get("group")}
         judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
         why = "; ".join(filter(None, (why, judging.shared_half(model.classifier))))
     kinds: tuple[Perceptual, ...] = ("lpips", read_json(files.about)["settings"]["perceptual"])
@@ -291,7 +289,7 @@ def evaluate(
         train_images=known.batch(spread(len(known), evaluation.FITTED)),
         judges=judges,
         features=seen_by,
-        features_name=features,
+        features_name=seen_by.name if seen_by else "none",
         distance=distance,
         distance_name=KINDS.get(perceptual) or perceptual,
         count=count,
@@ -321,7 +319,9 @@ def report(*, run: str) -> None:
 
 
 def _refuse(says: str) -> int:
-    if os.environ.get("RANK", "0") != "0":
+    from stylex.telling import first
+
+    if not first():
         time.sleep(10)  # torchrun ends this process where the first one has said the same
     print(f"stylex: {' '.join(says.split())}", file=sys.stderr)
     return 2

@@ -20,9 +20,9 @@ from stylex.judgenet import JudgeNet
 from stylex.pictures import pack
 from stylex.runs import Run, replacing
 from stylex.scenes import Factors
+from stylex.selection import lead
 from stylex.smallnet import SmallNet
 from stylex.synthetic import CLASSES, Rule
-from stylex.truth import margin
 
 Control = Literal["", "random", "shuffled", "first", "second"]
 Net = Literal["small", "judge"]  # a SmallNet, a JudgeNet
@@ -165,9 +165,9 @@ def random_classifier(files: Run, *, seed: int) -> Classifier:
             torch.manual_seed(seed)
             network = SmallNet(3, len(CLASSES), resolution=SIDE)
         photos = read_splits(files.images, resolution=SIDE)["search"].batch(slice(None))
-        lead = margin(network.eval()(photos))
-        network.head.weight.mul_(LEAD / lead.std())
-        network.head.bias.mul_(LEAD / lead.std())
-        network.head.bias[1] -= lead.mean() * LEAD / lead.std()
+        leads = lead(network.eval()(photos), 1)
+        network.head.weight.mul_(LEAD / leads.std())
+        network.head.bias.mul_(LEAD / leads.std())
+        network.head.bias[1] -= leads.mean() * LEAD / leads.std()
         save_classifier(Classifier(network, CLASSES, size=SIDE), folder)
     return load_classifier(folder)

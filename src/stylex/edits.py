@@ -20,12 +20,11 @@ from torch import Tensor
 from stylex.attfind import Search
 from stylex.readers import Reader, read_quality, readable
 from stylex.scenes import SPREAD, Factors
-from stylex.shapes import Images, Styles
+from stylex.shapes import Classify, Images, Styles
 from stylex.stylespace import Attribute, shift
 from stylex.synthetic import Rule
 from stylex.truth import (
     REACH,
-    Classify,
     Importance,
     Twins,
     Unedited,

@@ -162,12 +162,12 @@ def against(
 
 
 def without_artefacts(found: Search, evidence: Sequence[Mapping[str, Any]]) -> Search:
-    """The search with those attributes only that were tried and are no artefacts.
+    """The search without attributes that are artefacts or were never tried.
 
-    No other counts towards a flip.
+    Only the others count towards a flip.
     """
     good = {(a["target"], a["coordinate"], a["direction"]) for a in evidence if not a["artefact"]}
-    kept = (a for a in found.attributes if (a.target, a.coordinate, a.direction) in good)
+    kept = (a for a in found.attributes if a.key in good)
     return replace(found, attributes=tuple(kept))
 
 
@@ -196,7 +196,7 @@ def substrate(
         table[f"l1{name}"] = metrics.l1(photos, images).mean().item()
         table[f"perceptual{name}"] = subjects.far(photos, images)
     if features is None:
-        why = "no features were to be had"
+        why = "no features were available"
         return table | {"kid": None, "why_kid": why, "frechet64": None, "why_frechet64": why}
     samples = in_batches(subjects.model.synthesize, in_batches(subjects.model.style, w, subjects.p))
     sets = {
@@ -281,11 +281,6 @@ def check(model: StylEx, images: Images) -> None:
     Raises:
         ValueError: they have another size, or are fewer than ten.
     """
-    came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
-    if came != wanted:
-        raise ValueError(
-            f"images are {came}, this model was trained on {wanted} (channels, height, width); "
-            "load them with `stylex.load_images(..., resolution=..., channels=...)`"
-        )
+    model.check(images)
     if len(images) < 10:
         raise ValueError(f"{len(images)} test images came, a rate needs 10 or more; give more")

@@ -135,11 +135,12 @@ def from_p_alone(*, own: float, mean_w: float, mean_p: float, chance: float) -> 
     return gain >= 0.1 and mean_w - chance >= 0.8 * gain and mean_p - chance <= 0.5 * gain
 
 
+FROM_P_ALONE = "class from p alone"  # name of the verdict, and of what training says of it
 _JUDGED = ("own", "mean_w", "mean_p", "chance")
 
 
 def _agreement_doubt(shares: Json) -> str:
-    """What is to be said when the class comes from p alone, or nothing."""
+    """A warning where the class comes from p alone, or no better than chance; empty otherwise."""
     if any(shares.get(name) is None for name in _JUDGED):
         return ""
     its = {name: shares[name] for name in _JUDGED}
@@ -213,10 +214,12 @@ def doubts(metrics: Json, log: Sequence[Json]) -> list[Html]:
     """
     verdicts = metrics.get("verdicts") or []
     says = [_headed(verdict["name"], verdict["says"]) for verdict in verdicts]
-    if all(verdict["name"] != "class from p alone" for verdict in verdicts):
-        says.append(join([_agreement_doubt(metrics.get("agreement") or {})]))
+    told = any(verdict["name"] == FROM_P_ALONE for verdict in verdicts)
+    if not told and (doubt := _agreement_doubt(metrics.get("agreement") or {})):
+        told = True  # measured on test images, it takes the place of what training said
+        says.append(join([doubt]))
     last = next((line["health"] for line in reversed(log) if "health" in line), [])
-    says += [_message(message) for message in last]
+    says += [_message(found) for found in last if not (told and found["name"] == FROM_P_ALONE)]
     return list(filter(None, says))
 
 

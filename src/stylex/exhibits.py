@@ -42,7 +42,7 @@ GROUPS = ("evaluated", "verdicts", "substrate", "panel", "sufficiency", "suffici
           "stability")  # fmt: skip
 VERDICTS = "“class from p alone”, “classifier unlike every judge”, “attributes are adversarial”"
 WHY = {  # where `metrics.json` itself does not say it
-    "perceptual": "no perceptual distance was to be had",
+    "perceptual": "no perceptual distance was available",
     "confirmed": "no judge that agrees on the unedited image",
     "flipped": "no attribute was found towards it",
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stylex import metrics, runs, stylespace, sweep
 from stylex.attfind import TENSORS, Search, class_index, find
-from stylex.chaining import most_moves
+from stylex.chaining import chain_cost
 from stylex.choosing import Choice, on_top, redrawing, sought
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
@@ -26,6 +26,7 @@ from stylex.exhibits import GROUPS
 from stylex.flips import STRENGTHS
 from stylex.folding import without_norms
 from stylex.ledger import Ledger, key_of
+from stylex.looking import TEST_PIXELS, spread
 from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
 from stylex.photos import Bytes, as_unit
@@ -125,6 +126,51 @@ def search(
             f"{len(images)} images came, a coordinate has a range only over two or more; give more"
         )
     began, ledger, net = time.monotonic(), ledger or Ledger(), model.generator.synthesis
+    styles = _styles(model, images, strength, ledger)
+    bounds, device = stylespace.bounds(styles), styles.device
+    origin = None if source is None else class_index(model.classes, source)
+    targets = sought(model.classes, target, origin)
+    if target is not None and origin == class_index(model.classes, target):
+        raise ValueError(f"class {target} is both source and target; give another source or none")
+    level, chained = threshold_of(threshold, len(model.classes)), rule == "subset"
+    selection = {"source": origin, "count": count, "threshold": level}
+    selection |= {"rule": "cumulative" if chained else rule}
+    finish = partial(
+        find,
+        layout=model.layout,
+        classes=model.classes,
+        targets=None if target is None else [target],
+        bounds=bounds,
+        styles=styles,
+        strength=strength,
+        **selection,
+    )
+    classify = without_norms(model.classifier, as_unit(images[:2]).to(device))
+    fitting = partial(sweep.batch_within, ledger.memory / 8, net, classify, styles[:1])
+    batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
+    mode, reason = _decided(mode, 2 * model.layout.searched * len(images))
+    measured, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
+    if fast := mode != "exact":
+        options |= {"targets": targets, **selection, "rounded": mode == "bf16"}
+    chain = chain_cost(len(images), len(targets), count) if chained else (0, 0)
+    if say and ledger.rank == 0:
+        say(f"{mode} ({reason}): {cost(measured, ledger, fast, then=chain, **options)}")
+    if fast:
+        found = quick(*measured, finish=finish, ledger=ledger, **options)
+    else:
+        effects, logits = sweep.measure(*measured, ledger=ledger, **options)
+        found = finish(effects, logits.to(effects.device))  # a large table stays on the CPU
+    if chained:
+        own = {"target": target, "count": count, "batch": batch, "ledger": ledger}
+        found = on_top(found, model.layout, net, classify, redraw=redrawing(model), **own)
+    seconds = round(time.monotonic() - began, 1)
+    made = {"mode": mode, "date": runs.now(), "machine": runs.machine(), "seconds": seconds}
+    on_cpu = {name: getattr(found, name).cpu() for name in TENSORS.values()}
+    return replace(found, made=found.made | made, **on_cpu)
+
+
+def _styles(model: StylEx, images: Images | Bytes, strength: float, ledger: Ledger) -> Styles:
+    """Styles of the images, encoded once for all processes; the ledger is bound to this search."""
     device = model.mean_p.device
 
     def encoded(some: Images | Bytes) -> Styles:
@@ -133,51 +179,16 @@ def search(
     about = f"{runs.stylex_version()} {model.classifier.hash} {strength} {ledger.memory}"
     ledger.bind(key_of(about, [*model.own_state().values(), images]))
     encode = partial(in_batches, encoded, images, batch=model.at_once)
-    styles = ledger.once("styles", encode).to(device)
-    bounds = stylespace.bounds(styles)
-    level = threshold_of(threshold, len(model.classes))
-    origin = None if source is None else class_index(model.classes, source)
-    targets = sought(model.classes, target, origin)
-    if target is not None and origin == class_index(model.classes, target):
-        raise ValueError(f"class {target} is both source and target; give another source or none")
-    alone = "cumulative" if rule == "subset" else rule
-    asked = {"source": origin, "count": count, "threshold": level, "rule": alone}
-    wanted = None if target is None else [target]
-    its = {"classes": model.classes, "bounds": bounds, "styles": styles, "strength": strength}
-    finish = partial(find, layout=model.layout, targets=wanted, **its, **asked)
-    classify = without_norms(model.classifier, as_unit(images[:2]).to(device))
-    fitting = partial(sweep.batch_within, ledger.memory / 8, net, classify, styles[:1])
-    batch = int(ledger.once("batch", lambda: torch.tensor(fitting())))
-    given, options = (net, classify, styles, bounds), {"strength": strength, "batch": batch}
-    moves = 2 * model.layout.searched * len(images)
-    reason = "as asked"
-    if mode == "auto":
-        mode = "fast" if moves > MANY else "exact"
-        reason = f"{moves:,} moves are {'more' if moves > MANY else 'no more'} than {MANY:,}"
-    if fast := mode != "exact":
-        options |= {"targets": targets, **asked, "rounded": mode == "bf16"}
-    then = (0, 0)
-    if rule == "subset":
-        then = most_moves(len(images), len(targets), count)
-    if say and ledger.rank == 0:
-        say(f"{mode} ({reason}): {cost(given, ledger, fast, then=then, **options)}")
-    if fast:
-        found = quick(*given, finish=finish, ledger=ledger, **options)
-    else:
-        effects, logits = sweep.measure(*given, ledger=ledger, **options)
-        found = finish(effects, logits.to(effects.device))  # a large table stays on the CPU
-    if rule == "subset":
-        own = {"target": target, "count": count, "batch": batch, "ledger": ledger}
-        own |= {"redraw": redrawing(model)}
-        found = on_top(found, model.layout, net, classify, **own)
-    made = {
-        "mode": mode,
-        "date": runs.now(),
-        "machine": runs.machine(),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    here = {name: getattr(found, name).cpu() for name in TENSORS.values()}
-    return replace(found, made=found.made | made, **here)
+    return ledger.once("styles", encode).to(device)
+
+
+def _decided(mode: Mode, moves: int) -> tuple[Mode, str]:
+    """The mode to search in, and why."""
+    if mode != "auto":
+        return mode, "as asked"
+    many = moves > MANY
+    reason = f"{moves:,} moves are {'more' if many else 'no more'} than {MANY:,}"
+    return "fast" if many else "exact", reason
 
 
 @torch.no_grad()
@@ -298,7 +309,6 @@ def add_sufficiency(
     found: Search,
     run: str | Path,
     *,
-    count: int = 10,
     why: str = "",
 ) -> None:
     """Put `sufficiency10` into the run's `metrics.json`, in place of an earlier search's.
@@ -307,15 +317,14 @@ def add_sufficiency(
 
     Args:
         model: the StylEx that was searched.
-        photos: test images; None where they are not to be had.
+        photos: test images, of which as many as fit are taken; None where they are gone.
         found: the search.
         run: the run directory.
-        count: attributes applied together.
         why: there are no photos.
     """
     path = runs.Run(run).metrics
     table = runs.read_json(path) if path.is_file() else {}
-    here = {(a.target, a.coordinate, a.direction) for a in found.attributes}
+    here = {a.key for a in found.attributes}
     tried = {(a["target"], a["coordinate"], a["direction"]) for a in table.get("attributes") or ()}
     then = (table.get("strength") or {}).get("strengths")  # which are around that of the search
     other = bool(then) and then[STRENGTHS.index(1.0)] != found.strength
@@ -323,7 +332,8 @@ def add_sufficiency(
         table = {name: group for name, group in table.items() if name not in GROUPS}
     table |= {"sufficiency10": None, "why_sufficiency10": why}
     if photos is not None:
-        table["sufficiency10"] = sufficiency(model, photos.batch(slice(None)), found, count=count)
+        some = photos.batch(spread(len(photos), TEST_PIXELS // model.resolution**2))
+        table["sufficiency10"] = sufficiency(model, some, found)
         del table["why_sufficiency10"]
     runs.write_json(path, table)
 
@@ -333,12 +343,7 @@ def _check(model: StylEx, images: Images | Bytes, count: int, strength: float) -
         raise ValueError(f"count is {count}; wanted 1 attribute or more, raise it")
     if not 0 < strength < inf:
         raise ValueError(f"strength is {strength}; wanted a number above 0, 1 is to the bound")
-    came, wanted = tuple(images.shape[1:]), (model.channels, model.resolution, model.resolution)
-    if came != wanted:
-        raise ValueError(
-            f"images are {came}, this model was trained on {wanted} (channels, height, width); "
-            "load them with `stylex.load_images(..., resolution=..., channels=...)`"
-        )
+    model.check(images)
 
 
 def _doubts(

@@ -28,12 +28,11 @@ class Features(nn.Module):
     Args:
         network: images `[n, 3, h, w]` in [-1, 1] to `[n, d]`.
         name: of the network, for results.
-        source: what `load_features` loads it from again.
     """
 
-    def __init__(self, network: nn.Module, name: str, source: str):
+    def __init__(self, network: nn.Module, name: str):
         super().__init__()
-        self.network, self.name, self.source = network.eval(), name, source
+        self.network, self.name = network.eval(), name
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Features":
@@ -122,10 +121,10 @@ def load_features(name: str = SQUEEZENET) -> Features:
             in [-1, 1] to `[n, d]`.
 
     Raises:
-        ValueError: the weights or the file cannot be had.
+        ValueError: the weights cannot be loaded, or there is no such file.
     """
     if name == SQUEEZENET:
-        return Features(Trunk(_squeezenet()), name, name)
+        return Features(Trunk(_squeezenet()), name)
     path = Path(name)
     if name == "none":
         raise ValueError(f"features none were chosen; for some, choose {SQUEEZENET} or file.ts")
@@ -133,7 +132,7 @@ def load_features(name: str = SQUEEZENET) -> Features:
         raise ValueError(f"features {name}: no such file; choose {SQUEEZENET}, or {INSTEAD}")
     script = load_script(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]  # two files may share a name
-    return Features(script, f"{path.name} ({digest})", str(path.resolve()))
+    return Features(script, f"{path.name} ({digest})")
 
 
 def _squeezenet() -> nn.Sequential:

@@ -7,7 +7,7 @@ is said in the sentence, so that a reader can draw the line elsewhere.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stylex.evidence import from_p_alone
+from stylex.evidence import FROM_P_ALONE, from_p_alone
 from stylex.selection import CHANGED, COMES_BACK
 
 KEPT = 0.5  # share of the effect that must survive noise and blur
@@ -80,7 +80,7 @@ def _class_from_p(metrics: Numbers) -> Gate | None:
     if not from_p_alone(own=own, mean_w=mean_w, mean_p=mean_p, chance=chance):
         return None
     return Gate(
-        "class from p alone",
+        FROM_P_ALONE,
         False,
         f"agreement is {own:.0%}, still {mean_w:.0%} with the mean w, and only {mean_p:.0%} when "
         f"p says nothing (chance {chance:.0%}): the image's own w does not carry the class",

@@ -53,7 +53,7 @@ def splits(model: StylEx, run: str, **options: int) -> tuple[Splits, str]:
     about = read_json(Run.open(run).about)
     source, group = about["data"]["source"], about["settings"]["group"]
     try:
-        sides = read_splits(source, group=group, **_sizes(model), **options)
+        sides = read_splits(source, group=group, **model.sizes, **options)
     except (FileNotFoundError, ValueError) as error:
         return {}, f"the images of {run} cannot be read: {error}"
     if sides["train"].hash != about["data"]["hash"]:
@@ -124,10 +124,6 @@ def again(run: str, model: StylEx, searched: list[str], strength: float, **optio
     return choosing.again(model, old, **options)
 
 
-def _sizes(model: StylEx) -> dict[str, int]:
-    return {"resolution": model.resolution, "channels": model.channels}
-
-
 def _known(sides: Splits, *names: str) -> set[str]:
     """Digests of the images of some sides, where they can be read."""
     return {digest for name in names if sides for digest in sides[name].digests}
@@ -137,7 +133,7 @@ def _unseen(
     data: str, model: StylEx, known: set[str], *, say: Callable[[str], None], **options: int
 ) -> ImageSet:
     """Images of the user's that are none of those known to the run, by their digests."""
-    every = read_images(data, **_sizes(model), **options)
+    every = read_images(data, **model.sizes, **options)
     photos = every.without(known)
     if not len(photos):
         raise ValueError(f"{data} has only images that the run has seen; give some others")

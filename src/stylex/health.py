@@ -7,7 +7,7 @@ enough to be worth a person's time. The thresholds are ours [O]; none of them ch
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from stylex.evidence import from_p_alone
+from stylex.evidence import FROM_P_ALONE, from_p_alone
 
 Measures = Mapping[str, float]
 
@@ -37,7 +37,7 @@ def class_from_condition(now: Measures) -> Finding | None:
     if not from_p_alone(own=now["agreement"], chance=now["chance"], **shares):
         return None
     return Finding(
-        "class comes from p alone",
+        FROM_P_ALONE,
         f"agreement {now['agreement']:.2f}, with the mean w still {now['agreement_mean_w']:.2f}, "
         f"with the mean p only {now['agreement_mean_p']:.2f}",
         "raise --hide-p so that the class must come through w",

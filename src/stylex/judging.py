@@ -1,8 +1,8 @@
 """The oracle panel: judges that neither the explained classifier nor the generator has met.
 
     judges, why = train_panel(read_splits("leaves.zip", resolution=32), ("healthy", "sick"),
-                              folder=Path("runs/leaves/judges"), resolution=32)
-    classes = subjects.panel_says(judges, images)
+                              folder=Path("runs/leaves/judges"))
+    classes = subjects.Drawn(images, classifier(images), tuple(judges)).panel
 
 A picture may flip the classifier by a smudge that only this classifier sees (method.md 6, "later
 lessons"). So two others are asked: a network of another make and a linear probe on public
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,11 +25,12 @@ from torch.nn import functional as F
 
 from stylex.classifier import Classifier
 from stylex.classifying import (
+    Half,
     Labels,
     augment,
     fit,
     fit_temperature,
-    labels_of,
+    labels_of_half,
     measured,
     predict,
 )
@@ -39,14 +40,12 @@ from stylex.judgenet import JudgeNet
 from stylex.runs import machine, now, read_json, replacing, write_json
 from stylex.shapes import Images, Logits
 from stylex.sources import one_line
-from stylex.splits import in_half_a
 
 NETWORK, PROBE = "network", "probe"  # folders of the panel's
 ABOUT_FILE, WEIGHTS_FILE = "judge.json", "judge.safetensors"
 COPIES = 3  # augmented copies of each image that the probe learns from
 DECAY = 0.05  # of the probe's weights, for features of unit variance
 
-Half = Literal["all", "a", "b"]
 Says = Callable[[str], object]
 
 
@@ -79,7 +78,6 @@ def train_panel(
     classes: Sequence[str],
     *,
     folder: Path,
-    resolution: int,
     features: str = SQUEEZENET,
     half: Half = "b",
     group: str | None = None,
@@ -94,7 +92,6 @@ def train_panel(
         splits: train, search and test, as `read_splits` gives them; folders name the classes.
         classes: in the order of the explained classifier's logits.
         folder: where the judges are kept.
-        resolution: side in pixels of the splits' images.
         features: see `load_features`; "none" leaves the probe out.
         half: of the training images, the one that the explained classifier has not seen.
         group: by which these halves were made, if any; see `in_half_a`.
@@ -110,8 +107,7 @@ def train_panel(
     Raises:
         ValueError: the files of a judge are damaged.
     """
-    assert splits["train"].images.shape[-1] == resolution
-    lessons = _lessons(splits, classes, half, group)
+    lessons = Lessons(splits, labels_of_half(splits, classes, half, group), tuple(classes))
     for split in ("train", "search"):
         if missing := lessons.missing(split):
             return [], f"no judges: {split} has no image to learn {', '.join(missing)} from"
@@ -137,30 +133,8 @@ def train_panel(
     return [network.to(device), probe.to(device)], ""
 
 
-def load_panel(folder: Path) -> tuple[list[Classifier], str]:
-    """Load the judges that `train_panel` wrote.
-
-    Returns:
-        Those that load, on the CPU; and why others do not, or nothing.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    places = [folder / name for name in (NETWORK, PROBE)]
-    found = [place for place in places if (place / ABOUT_FILE).is_file()]
-    if not found:
-        raise FileNotFoundError(f"{folder} holds no judges; let the panel be trained into it")
-    judges, why = [], []
-    for place in found:
-        try:
-            judges.append(_load(place))
-        except ValueError as error:
-            why.append(str(error))
-    return judges, "; ".join(why)
-
-
 def shared_half(classifier: Classifier) -> str:
-    """What is to be said where the classifier may have learned from the judges' images."""
+    """A warning where the classifier may have learned from the judges' images; empty otherwise."""
     if classifier.about.get("half") == "a":
         return ""
     return (
@@ -278,16 +252,6 @@ def logistic_regression(
     return head
 
 
-def _lessons(
-    splits: dict[str, ImageSet], classes: Sequence[str], half: Half, group: str | None
-) -> Lessons:
-    labels = {name: labels_of(images, classes) for name, images in splits.items()}
-    if half != "all":
-        chosen = in_half_a(splits["train"].names, group) == (half == "a")
-        labels["train"] = torch.where(chosen, labels["train"], -1)
-    return Lessons(splits, labels, tuple(classes))
-
-
 def _tested(judge: Classifier, lessons: Lessons) -> dict[str, Any]:
     """What `measured` says of the test images; nothing where they lack a class."""
     if lessons.missing("test"):
@@ -320,17 +284,14 @@ def _save(judge: Classifier, place: Path, made_for: dict[str, Any]) -> None:
     own = {k: v for k, v in network.state_dict().items() if not k.startswith("features.")}
     with replacing(place / WEIGHTS_FILE) as partial:
         save_file({name: tensor.cpu().contiguous() for name, tensor in own.items()}, partial)
-    source = network.features.source if isinstance(network, Probe) else None
     # written last: its hash tells whether both files belong together
-    about = {"hash": judge.hash, "features": source, "made_for": made_for, **judge.settings}
+    about = {"hash": judge.hash, "made_for": made_for, **judge.settings}
     write_json(place / ABOUT_FILE, about | judge.about)
 
 
 def _load(place: Path, features: Features | None = None) -> Classifier:
-    """Read a judge; its features come from where they were, unless given."""
+    """Read a judge; of a probe with its features."""
     about = read_json(place / ABOUT_FILE)
-    if features is None and about.get("features"):
-        features = load_features(about["features"])
     try:
         settings = {key: about[key] for key in ("classes", "size", "channels")}
         network = _network(load_file(place / WEIGHTS_FILE), features, **settings)

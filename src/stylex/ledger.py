@@ -81,7 +81,7 @@ class Ledger:
         """A tensor whose rows all processes work off, from where an earlier start left them.
 
         Args:
-            name: says, together with the key, all that its numbers hang on.
+            name: says, together with the key, all that its numbers depend on.
             shape: `[rows, entries, ...]`.
             work: from the number of a row and of its entries that stand to the next entries, some
                 at a time, in an order that is always the same.
@@ -141,7 +141,7 @@ class Ledger:
 
 
 def key_of(about: str, tensors: Iterable[Tensor] = ()) -> str:
-    """SHA-256 of words and tensors: all that some numbers hang on."""
+    """SHA-256 of words and tensors: all that some numbers depend on."""
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -162,7 +162,7 @@ def bytes_of(memory: str) -> int:
 
 
 def _standing(row: Tensor, note: int) -> tuple[int, int]:
-    """How many entries of a row stand, and their checksum; none where it is not theirs."""
+    """How many entries of a row are finished, and their checksum; (0, 0) where it is not theirs."""
     stop, check = note >> 32, note & 0xFFFFFFFF
     sound = stop <= len(row) and zlib.crc32(_bytes(row[:stop])) == check
     return (stop, check) if sound else (0, 0)

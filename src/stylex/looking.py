@@ -14,7 +14,7 @@ from stylex.losses import Distance, Perceptual, kl
 from stylex.model import StylEx, in_batches
 from stylex.shapes import Images
 
-MOST_PIXELS = 2**26  # of all test images together: the final table holds several copies of them
+TEST_PIXELS = 2**26  # of all test images together: several copies of them are held
 
 Features = Callable[[Images], Float[Tensor, "n d"]]
 Rows = dict[str, Float[Tensor, "m c h w"]]  # fewer images than were measured
@@ -140,7 +140,7 @@ def final_table(
 ) -> dict[str, Any]:
     """The table of `metrics.json` on test images; PCA and the mean image come from train images."""
     device = model.mean_p.device
-    most = MOST_PIXELS // model.resolution**2
+    most = TEST_PIXELS // model.resolution**2
     photos = splits["test"].batch(spread(len(splits["test"]), most)).to(device)
     known = splits["train"].batch(spread(len(splits["train"]), 4096)).to(device)
     logits = in_batches(model.classifier, photos)

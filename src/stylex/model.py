@@ -62,9 +62,27 @@ class StylEx(nn.Module):
         return self.generator.layout
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Side and channels: what images are to be read at."""
+        return {"resolution": self.resolution, "channels": self.channels}
+
+    @property
     def at_once(self) -> int:
         """Images that go through the networks together where many do: 64, but 4 at 256 px."""
         return min(64, 2**18 // self.resolution**2)
+
+    def check(self, images: Tensor) -> None:
+        """Refuse images that this model cannot draw.
+
+        Raises:
+            ValueError: they have another size.
+        """
+        came, wanted = tuple(images.shape[1:]), (self.channels, self.resolution, self.resolution)
+        if came != wanted:
+            raise ValueError(
+                f"images are {came}, this model was trained on {wanted} (channels, height, width); "
+                "load them with `stylex.load_images(..., resolution=..., channels=...)`"
+            )
 
     def probabilities(self, images: Images) -> Probabilities:
         """p = softmax(C(x))."""
@@ -139,7 +157,7 @@ class StylEx(nn.Module):
         state, latent, k = dict(state), self.generator.latent, len(self.classes)
         weight = state["generator.affine.weight"]
         told = weight[:, latent:].mean(1, keepdim=True).expand(-1, k)
-        equal = ((latent + k) / weight.shape[1]) ** 0.5  # the run-time scale hangs on the inputs
+        equal = ((latent + k) / weight.shape[1]) ** 0.5  # the run-time scale depends on the inputs
         state["generator.affine.weight"] = equal * torch.cat([weight[:, :latent], told], 1)
         for name in ("discriminator.to_k.weight", "discriminator.to_k.bias"):
             state[name] = state[name].mean(0, keepdim=True).expand(k, *state[name].shape[1:])

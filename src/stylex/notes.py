@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, get_args
 from PIL import Image, ImageDraw, ImageFont, ImageSequence
 
 from stylex.page import MOST_PIXELS
-from stylex.runs import Run, now, read_json, replacing, write_json
+from stylex.runs import ATTRIBUTE, BEFORE_AFTER, Run, now, read_json, replacing, write_json
 
 Mark = Literal["", "expected", "surprising", "artefact", "confounder"]
 MARKS: tuple[str, ...] = get_args(Mark)
@@ -119,8 +119,8 @@ def name_attributes(run: str | Path) -> None:
         ValueError: a file of the run cannot be read.
     """
     notes = read_notes(run)
-    for file in Run(run).attributes.glob("*/attribute.json"):
-        about, film = read_json(file), file.with_name("before_after.gif")
+    for file in Run(run).attributes.glob(f"*/{ATTRIBUTE}"):
+        about, film = read_json(file), file.with_name(BEFORE_AFTER)
         said = notes.get(about.get("coordinate", -1), UNSAID)
         told = {"name": said["name"], "mark": said["mark"], "note": said["note"]}
         if {key: about.get(key, "") for key in told} != told:

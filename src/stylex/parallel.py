@@ -173,9 +173,10 @@ def _all_there() -> Iterator[None]:
 
 @contextmanager
 def one_speaks(fabric: Fabric, says: str, place: Path) -> Iterator[None]:
-    """End where torchrun tells to, and let one rank say why: it tells all when one has ended.
+    """Let one rank explain why a job ended: torchrun stops all of them when one has.
 
-    That one may know what is wrong: whoever leaves here by an error says that, not the others this.
+    A rank that leaves by an error of its own says that, and the others stay silent; where one died
+    without a word, the first rank that is stopped says `says`.
 
     Args:
         fabric: of this job; nothing changes on one rank.

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from stylex import runs
+from stylex import runs, telling
 from stylex.classifier import Classifier, remember
 from stylex.data import ImageSet
 from stylex.losses import Distance
@@ -294,8 +294,7 @@ def _rate(step: Step, photos: Images, logits: Logits) -> float:
 
 def as_text(speeds: Speeds, total: int, adversarial_from: int) -> str:
     """What a person wants to know before waiting."""
-    minutes = speeds.seconds(total, adversarial_from) / 60
-    long = f"{minutes / 60:.1f} hours" if minutes >= 120 else f"{minutes:.0f} minutes"
+    long = telling.how_long(speeds.seconds(total, adversarial_from))
     return (
         f"{speeds.alone:.0f} images/s, {speeds.judged:.0f} with the discriminator, which begins at "
         f"{adversarial_from:,}: {total:,} images take about {long}"
@@ -307,7 +306,7 @@ def expected(total: int, resolution: int) -> str:
 
     Args:
         total: images that will be seen.
-        resolution: told of is the largest that is no larger, or the smallest.
+        resolution: of the training; told of are models of the largest one not above, or the least.
     """
     known = {int(side): rows for side, rows in runs.read_json(EXPECTED)["rows"].items()}
     side = max((side for side in known if side <= resolution), default=min(known))

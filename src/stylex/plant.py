@@ -30,11 +30,10 @@ from stylex.metrics import bootstrap_interval, random_attributes
 from stylex.model import StylEx, in_batches
 from stylex.planting import TESTED, search
 from stylex.runs import Run, read_json, write_json
-from stylex.selection import CHANGED
+from stylex.selection import CHANGED, lead
 from stylex.shapes import Images
 from stylex.stylespace import Attribute, shift, shift_all
 from stylex.training import train
-from stylex.truth import margin
 
 CHANNELS = 3  # of the written photos: gray ones too, for a tint is none
 COUNT = 10  # attributes that are looked at
@@ -221,7 +220,7 @@ def look_for(
     """
     photos, classify = photos.to(model.mean_p.device), partial(in_batches, model.classifier)
     before = classify(photos)
-    rises = margin(classify(mark.stamp(photos, 1.0)), target) - margin(before, target)
+    rises = lead(classify(mark.stamp(photos, 1.0)), target) - lead(before, target)
     low, high = bootstrap_interval(rises, seed=0)
     styles = in_batches(model.styles, photos)
     redrawn = in_batches(model.synthesize, styles)
@@ -281,7 +280,7 @@ def brought(
     twins = mark.stamp(photos, change)
     energy = (edited - redrawn).square().sum()
     left = ((edited - redrawn) - (twins - photos)).square().sum() / energy.clamp_min(1e-12)
-    seen = [margin(classify(images), target) for images in (edited, redrawn, twins, photos)]
+    seen = [lead(classify(images), target) for images in (edited, redrawn, twins, photos)]
     effect, alone = ((after - base).mean().item() for after, base in (seen[:2], seen[2:]))
     brings = change.mean().item()
     return {

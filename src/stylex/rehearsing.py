@@ -13,6 +13,7 @@ from stylex.ledger import Ledger
 from stylex.networks import Synthesis
 from stylex.screening import Screen, audited
 from stylex.shapes import Bounds, Classify, Effects, Styles
+from stylex.telling import how_long
 
 SAMPLED = 16  # images that are foretold
 TIMED = 8  # of the best coordinates that are measured on some of them, and as many of all
@@ -24,7 +25,7 @@ class Rehearsal(Screen):
     """A screen over effects that are made up: how much would be measured?"""
 
     truth: Effects
-    alone = along = folds = 0  # moves drawn from the start, moves of folded images, these
+    scattered = swept = folds = 0  # moves drawn anew, moves of folded images, these
 
     def invent(self, common: float, own: float) -> None:
         """Effects that are off the foretold ones, at random.
@@ -44,8 +45,8 @@ class Rehearsal(Screen):
         new = wanted & ~self.known
         each = new.sum((1, 2))
         few = each <= sweep.FEW
-        self.alone += int(each[few].sum())
-        self.along += int(each[~few].sum())
+        self.scattered += int(each[few].sum())
+        self.swept += int(each[~few].sum())
         self.folds += int((~few).sum())
         self.effects[new] = self.truth[new]
         self.known |= new
@@ -104,9 +105,9 @@ def expect(
     screen.invent(*errors(true[..., targets], told[: len(tried), few]))
     audited(screen, logits[rows], source=source, **choice)
     share = len(styles) / len(rows)
-    evaluations = len(styles) * sweep.passes(targets) + share * (screen.alone + screen.along)
+    evaluations = len(styles) * sweep.passes(targets) + share * (screen.scattered + screen.swept)
     each = max(spent / len(tried) - fold, 0.0) / (2 * len(few))
-    seconds = screen.folds * fold + screen.along * each + screen.alone * drawn / len(together)
+    seconds = screen.folds * fold + screen.swept * each + screen.scattered * drawn / len(together)
     # the reconstructions are drawn, too, as long as it takes to fold an image
     folds, moves = len(styles) + then[0], then[1]
     seconds = len(styles) * tell + folds * fold + moves * each + share * seconds
@@ -160,12 +161,4 @@ def cost(
     earlier = f", {done:.0%} of them done by an earlier start" if done else ""
     exactly = not fast and not any(then)
     many = f"{ledger.expected:,.0f}" if exactly else f"about {ledger.expected:,.0f}"
-    return f"{many} evaluations{earlier}, {_long(seconds / ledger.ranks)}"
-
-
-def _long(seconds: float) -> str:
-    """A time that somebody waits."""
-    if seconds < 100:
-        return f"about {seconds:.0f} seconds"
-    minutes = seconds / 60
-    return f"about {minutes:.0f} minutes" if minutes < 100 else f"about {minutes / 60:.1f} hours"
+    return f"{many} evaluations{earlier}, about {how_long(seconds / ledger.ranks)}"

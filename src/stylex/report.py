@@ -33,7 +33,17 @@ from stylex.page import (
     tag,
     when,
 )
-from stylex.runs import Run, now, outgrown, read_json, read_lines, replacing
+from stylex.runs import (
+    EXPLANATION,
+    MAPS,
+    STRIP,
+    Run,
+    now,
+    outgrown,
+    read_json,
+    read_lines,
+    replacing,
+)
 
 EXPLANATIONS, NAMES = 24, 50  # shown of many; the page says how many more
 
@@ -133,7 +143,7 @@ def _skipped(names: Sequence[str]) -> Any:
 
 
 def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
-    found = [(read_json(file), file.parent) for file in run.explanations.glob("*/explanation.json")]
+    found = [(read_json(file), file.parent) for file in run.explanations.glob(f"*/{EXPLANATION}")]
     if not found:
         return note("No image was explained yet: ", tag("code", "stylex explain"), " does it.")
     found.sort(key=lambda pair: (pair[0]["created"], pair[1].name), reverse=True)
@@ -175,9 +185,9 @@ def _explanation(answer: Json, place: Path, classes: Sequence[str], pictures: Pi
         tag("h3", f"{answer['image']} towards {name}"),
         *(caution(says) for says in answer["warnings"]),
         tag("p", _decision(answer, name)),
-        scrolling(strip, pictures.show(place / "strip.png", strip)),
+        scrolling(strip, pictures.show(place / STRIP, strip)),
         note("Where each step acts: gray is no change, the colour what was added"),
-        scrolling(maps, pictures.show(place / "maps.png", maps)),
+        scrolling(maps, pictures.show(place / MAPS, maps)),
         tag("div", _start(answer, classes), *_steps(answer, name), class_="tables"),
         note(_errors(answer)),
     ]

@@ -23,9 +23,10 @@ from stylex.attfind import Search
 from stylex.edits import Bench, Method, Moves, Vectors, of_search, single
 from stylex.metrics import random_attributes
 from stylex.model import StylEx, in_batches
-from stylex.shapes import Images, Logits, Styles
+from stylex.selection import lead
+from stylex.shapes import Classify, Images, Logits, Styles
 from stylex.stylespace import Attribute
-from stylex.truth import Classify, margin, score_found, spearman
+from stylex.truth import score_found, spearman
 
 COUNT = 10  # attributes of a rival
 EXEMPLARS = 30  # images of a class that the classifier is surest of
@@ -95,7 +96,7 @@ def stylespace(
     """
     some = max(2, min(exemplars, len(styles) // 4))
     apart = (styles - styles.mean(0)) / styles.std(0).clamp_min(1e-6)
-    shown = apart[margin(logits).topk(some).indices, :coordinates]
+    shown = apart[lead(logits, 1).topk(some).indices, :coordinates]
     mean = shown.mean(0)
     ratio = mean.abs() / shown.std(0).clamp_min(1e-6)
     return [
@@ -124,7 +125,7 @@ def ranked(moves: Moves, classify: Classify, vectors: Vectors) -> Moves:
     with torch.no_grad():
         for row in moves.attributes:
             ends = [moves.draw(moves.move(vectors, [row], side)) for side in (1.0, -1.0)]
-            after, before = (margin(classify(images)) for images in ends)
+            after, before = (lead(classify(images), 1) for images in ends)
             rises.append((after - before).mean())
     rise = torch.stack(rises)
     order = rise.abs().argsort(descending=True)
@@ -140,7 +141,7 @@ def gradient(
     with torch.enable_grad():
         for part in vectors.split(batch):
             here = part.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(margin(classify(draw(here))).sum(), here)
+            (slope,) = torch.autograd.grad(lead(classify(draw(here)), 1).sum(), here)
             total += slope.sum(0)
     return functional.normalize(total)
 
@@ -173,7 +174,7 @@ class Pixels:
         for _ in range(self.steps if reach else 0):
             with torch.enable_grad():
                 here = edited.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(margin(self.classify(here)).sum(), here)
+                (slope,) = torch.autograd.grad(lead(self.classify(here), 1).sum(), here)
             edited = torch.clamp(edited + step * slope.sign(), low, high)
         return edited
 
@@ -186,9 +187,9 @@ def grid(bench: Bench) -> dict[str, Any]:
     together with one.
     """
     with torch.no_grad():
-        lead = margin(bench.classify(bench.photos))
+        leads = lead(bench.classify(bench.photos), 1)
     columns = bench.reader.read(bench.photos).T
-    found = torch.tensor([spearman(column, lead) for column in columns])
+    found = torch.tensor([spearman(column, leads) for column in columns])
     order = found.abs().argsort(descending=True)
     rows, sizes = torch.eye(len(found))[order], found.abs()
     score = score_found(

@@ -1,4 +1,4 @@
-"""The run directory: the only module that knows a file name and a format.
+"""The run directory: the only module that knows what is called how in a run, and the formats.
 
 Everything is JSON, JSON lines, safetensors or a picture; nothing is ever unpickled. Every file is
 written beside its place and moved there, so a reader sees the old one or the new one, never half.
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1  # of the directory's layout
+# in the folder of an attribute, and of an explanation
+ATTRIBUTE, SPRITE, BEFORE_AFTER, MAP = "attribute.json", "frames.png", "before_after.gif", "map.png"
+EXPLANATION, STRIP, MAPS, ANIMATION = "explanation.json", "strip.png", "maps.png", "animation"
 
 
 class Run:
@@ -293,7 +296,7 @@ def age(run: Run) -> dict[str, int]:
 
 
 def outgrown(run: Run) -> str:
-    """What is to be said where a run was trained further after its search; nothing where not."""
+    """A warning where a run was trained further after its search; empty otherwise."""
     made = read_json(run.search).get("made", {}) if run.search.is_file() else {}
     then = made.get("images_seen")
     now = age(run).get("images_seen", then)

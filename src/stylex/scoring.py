@@ -349,5 +349,5 @@ def _tables(results: Json, rows: Sequence[Sequence[Any]]) -> Iterator[Any]:
 
 def _agreement(panel: Json) -> str:
     if panel["alpha"] is None:
-        return f"Krippendorff's alpha: not to be had, {panel['why_alpha']}"
+        return f"Krippendorff's alpha: not available, {panel['why_alpha']}"
     return f"Krippendorff's alpha: {number(panel['alpha'])} (1 all agree, 0 as by chance)"

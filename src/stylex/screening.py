@@ -21,7 +21,7 @@ from stylex import racing, sweep
 from stylex.attfind import Search
 from stylex.ledger import Ledger
 from stylex.networks import Synthesis
-from stylex.selection import CHANGED, Rule, considered, stable, threshold_of
+from stylex.selection import CHANGED, Rule, considered, ranks, stable, threshold_of
 from stylex.shapes import Bounds, Classify, Effects, Logits, Styles
 
 AHEAD = 32  # moves that must have raced before one of them is chosen
@@ -38,7 +38,7 @@ Finish = Callable[..., Search]  # `attfind.find` with all its options but effect
 
 @dataclass(eq=False)
 class Screen:
-    """Foretold effects, replaced by exact ones where something hangs on them.
+    """Foretold effects, replaced by exact ones where something depends on them.
 
     Args:
         synthesis, classify, styles, bounds, strength: as for `sweep.measure`.
@@ -116,10 +116,10 @@ class Screen:
         up = told.mean(0).argmax(1, keepdim=True)
         seen = self.known.sum(0).gather(1, up).flatten()
         means = (torch.where(self.known, x, 0.0).sum(0).gather(1, up) for x in (told, true))
-        ranks = torch.stack([_ranks((x.flatten() / seen)[seen > 0]) for x in means])
-        if ranks.shape[1] < 3 or (ranks.std(1) == 0).any():
+        places = torch.stack([ranks((x.flatten() / seen)[seen > 0]) for x in means])
+        if places.shape[1] < 3 or (places.std(1) == 0).any():
             return 1.0
-        return float(torch.corrcoef(ranks)[0, 1])
+        return float(torch.corrcoef(places)[0, 1])
 
     def best(
         self,
@@ -193,12 +193,6 @@ class Screen:
     def widen(self) -> None:
         """Look twice as far ahead from now on."""
         self.ahead, self.widened = min(2 * self.ahead, 2 * self.known.shape[1]), True
-
-
-def _ranks(x: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
-    """Place of each value in their order; equal ones share the middle of theirs."""
-    _, which, counts = x.unique(return_inverse=True, return_counts=True)
-    return (counts.cumsum(0) - counts / 2).double()[which]
 
 
 def quick(
@@ -317,7 +311,7 @@ def certificate(told: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     Args:
         told: of the last audit: `measured`, `raced`, `ahead`, `widened`, `correlation`, `audits`,
             `audited`, `hidden`, `left_out`, `ranked`, and how many `classes` there are.
-        whole: in the end everything was measured, so nothing hangs on a prediction.
+        whole: in the end everything was measured, so nothing depends on a prediction.
 
     Returns:
         The same with `sure` and `says`.

@@ -78,7 +78,7 @@ def scrutinise(
                     "coordinate": attribute.coordinate,
                     "direction": attribute.direction,
                     "from_p": from_p[attribute.coordinate].item(),
-                    "returns": back["attributes"].get(_key(attribute)),
+                    "returns": back["attributes"].get(attribute.key),
                     **_effect(subjects, edited, rows, target, seed=seed),
                     **_survival(subjects, edited, before, target),
                     **_reencoded(subjects, found, edited, before, attribute, others=chosen),
@@ -201,11 +201,11 @@ def _reencoded(
     redrawn = in_batches(model.synthesize, again)
     reach = (found.bounds[1] - found.bounds[0]).clamp_min(1e-8)
     moves = ((again - before.styles) / reach).mean(0)
-    toward = {_key(a): (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
-    rest = {a: toward[_key(a)] for a in others if a.coordinate != attribute.coordinate}
+    toward = {a.key: (2 * a.direction - 1) * moves[a.coordinate].item() for a in others}
+    rest = {a: toward[a.key] for a in others if a.coordinate != attribute.coordinate}
     strongest = max(rest, key=lambda a: abs(rest[a]), default=None)
     return {
-        "own_return": toward[_key(attribute)],
+        "own_return": toward[attribute.key],
         "other_return": None if strongest is None else rest[strongest],
         "other_coordinate": None if strongest is None else strongest.coordinate,
         "comes_back": share_back(before.images, edited.images, before.redrawn, redrawn),
@@ -256,11 +256,11 @@ def returns(found: Search, model: StylEx, *, draws: int = 40, seed: int = 0) -> 
             "rank_biased_overlap": None,
             "why_rank_biased_overlap": "no attributes",
         }
-    counts, overlaps = dict.fromkeys(map(_key, found.attributes), 0), []
+    counts, overlaps = dict.fromkeys((a.key for a in found.attributes), 0), []
     draw = torch.Generator().manual_seed(seed)
     for lists in _resampled(found, model, draws, draw):
         for target, again in lists.items():
-            overlaps.append(rank_biased_overlap([_key(a) for a in found.towards(target)], again))
+            overlaps.append(rank_biased_overlap([a.key for a in found.towards(target)], again))
             for key in counts.keys() & set(again):
                 counts[key] += 1
     low, high = torch.tensor(overlaps).quantile(torch.tensor([0.025, 0.975])).tolist()
@@ -299,7 +299,7 @@ def _resampled(found: Search, model: StylEx, draws: int, draw: torch.Generator) 
     for _ in range(draws):
         rows = torch.randint(images, (images,), generator=draw)
         again = find(found.effects[rows], found.logits[rows], None, **options)
-        yield {t: [_key(a) for a in again.towards(t)] for t in targets}
+        yield {t: [a.key for a in again.towards(t)] for t in targets}
 
 
 def counterparts(
@@ -358,7 +358,3 @@ def _paired(cosines: Float[Tensor, "m o"]) -> list[float]:
 def _moved(styles: Styles, found: Search, attribute: Attribute) -> Styles:
     """Styles under an attribute, as strongly as it was searched."""
     return shift_all(styles, [attribute], found.bounds, found.strength)
-
-
-def _key(attribute: Attribute) -> tuple[int, int, int]:
-    return attribute.target, attribute.coordinate, attribute.direction

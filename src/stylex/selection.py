@@ -171,6 +171,12 @@ def lead(logits: Float[Tensor, "*n k"], labels: Int64[Tensor, " *n"] | int) -> F
     return own[..., 0] - others.amax(-1)
 
 
+def ranks(x: Float[Tensor, " m"]) -> Float[Tensor, " m"]:
+    """Place of each value in their order; equal ones share the middle of theirs."""
+    _, which, counts = x.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - counts / 2).double()[which]
+
+
 def participation_ratio(effects: Float[Tensor, "n j 2"]) -> float:
     """How many moves carry a class: (sum |e|)^2 / sum e^2, mean over images (method.md 3, trap 13).
 

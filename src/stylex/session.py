@@ -99,8 +99,7 @@ class Session:
         found = Search.load(run)
         if data is None:
             return cls(model, found, styles=found.styles[spread(len(found.styles), images)])
-        options: dict[str, Any] = {"resolution": model.resolution, "channels": model.channels}
-        read = read_images(data, limit=images, seed=0, **options)
+        read = read_images(data, limit=images, seed=0, **model.sizes)
         photos = read.batch(slice(None))
         styles = in_batches(model.styles, photos)
         return cls(model, found, names=read.names, styles=styles, photos=photos)
@@ -131,8 +130,7 @@ class Session:
         Raises:
             ValueError: it is no image that is taken.
         """
-        options = {"resolution": self.model.resolution, "channels": self.model.channels}
-        return open_image(file, strange=True, **options)[None]
+        return open_image(file, strange=True, **self.model.sizes)[None]
 
     def upload(self, pixels: Bytes) -> dict[str, Any]:
         """Encode somebody's decoded image; it stays in memory only, and only for a while."""
@@ -294,17 +292,17 @@ class Session:
         """The class decided for, as the page's captions have it."""
         return f"{self.model.classes[int(p.argmax())]} {p.max():.0%}"
 
-    def against(self, other: "Session") -> list[dict[str, Any]]:
+    async def against(self, other: "Session") -> list[dict[str, Any]]:
         """How far each attribute of this run moves this classifier and another one.
 
         Effects are means over up to 16 images, in logits of the class of the same name.
         """
         styles = self.styles[spread(len(self.styles), COMPARED)]
-        before = self._draw(styles)[0]
+        before = (await self._draw_all(styles))[0]
         table = []
         for a in self.found.attributes:
             way = _way(a.direction, self.found.strength)
-            after = self._draw(self._moved(styles, {a.coordinate: way}))[0]
+            after = (await self._draw_all(self._moved(styles, {a.coordinate: way})))[0]
             name = self.model.classes[a.target]
             theirs = other.effect(before, after, name)
             ours = self.effect(before, after, name)

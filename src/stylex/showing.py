@@ -54,7 +54,7 @@ def illustrate(model: StylEx, found: Search, names: Sequence[str], run: str | Pa
         for rank, attribute in enumerate(found.towards(target), start=1):
             folder = files.attribute(target, rank)
             about, films = _example_films(model, found, attribute, names)
-            write_json(folder / "attribute.json", {"rank": rank} | about)
+            write_json(folder / runs.ATTRIBUTE, {"rank": rank} | about)
             if films:
                 _draw(films, about["examples"], folder)
     name_attributes(run)
@@ -124,7 +124,7 @@ def film(
 
 
 def _draw(films: list[Images], shown: list[dict[str, Any]], folder: Path) -> None:
-    pictures.save(pictures.sprite(films), folder / "frames.png")
+    pictures.save(pictures.sprite(films), folder / runs.SPRITE)
     flicker = [
         pictures.captioned(
             torch.stack([frames[at] for frames in films]),
@@ -132,9 +132,9 @@ def _draw(films: list[Images], shown: list[dict[str, Any]], folder: Path) -> Non
         )
         for at in (0, -1)
     ]
-    pictures.animate(flicker, folder / "before_after.gif")
+    pictures.animate(flicker, folder / runs.BEFORE_AFTER)
     maps = torch.stack([pictures.difference_map(frames[0], frames[-1]) for frames in films])
-    pictures.save(pictures.sprite([maps]), folder / "map.png")
+    pictures.save(pictures.sprite([maps]), folder / runs.MAP)
 
 
 def not_found(found: Search, target: str | int | None = None) -> list[str]:
@@ -203,7 +203,7 @@ def write_explanation(
     data, place = as_data(answer, found, name, floors), f"-to-{answer.classes[answer.target]}"
     stem = Path(name).stem.encode()[:STEM].decode(errors="ignore")
     folder = Run(run).explanation(stem + place)
-    there = folder / "explanation.json"
+    there = folder / runs.EXPLANATION
     same = {name: data[name] for name in ("pixels", "target")}
     if there.is_file() and not same.items() <= (same | read_json(there)).items():
         # a photo of the same name, or a class of which the same is left in a folder's name
@@ -211,7 +211,7 @@ def write_explanation(
     folder.mkdir(parents=True, exist_ok=True)
     notes = read_notes(run)
     name_steps(data, notes)
-    write_json(folder / "explanation.json", data)
+    write_json(folder / runs.EXPLANATION, data)
     _draw_pictures(answer, found, folder, notes)
     return folder
 
@@ -238,7 +238,7 @@ def explain_file(
     files = Run.open(run)
     about = read_json(files.about)
     table = read_json(files.metrics) if files.metrics.is_file() else {}
-    pixels = open_image(photo, resolution=model.resolution, channels=model.channels)
+    pixels = open_image(photo, strange=False, **model.sizes)
     answer = explain(
         model,
         to_unit(pixels[None]),
@@ -249,7 +249,7 @@ def explain_file(
     )
     floors = table.get("agreement", {})
     folder = write_explanation(answer, found, Path(photo).name, run, floors=floors)
-    return read_json(folder / "explanation.json"), folder
+    return read_json(folder / runs.EXPLANATION), folder
 
 
 def usable_distance(kind: Perceptual, classifier: Classifier) -> Distance | None:
@@ -328,7 +328,7 @@ def as_data(
             "flipped": step.flipped,
         }
 
-    unmeasured = {"why_perceptual": "no perceptual distance was to be had"}
+    unmeasured = {"why_perceptual": "no perceptual distance was available"}
     return {
         "image": name,
         "pixels": key_of("", [answer.photo]),  # tells photos of one name apart
@@ -376,14 +376,14 @@ def _draw_pictures(
         f"drawn\n{name} {_chance(answer.reconstruction_logits, answer.target):.0%}",
         *(f"+ {title(step)}\n{name} {step.probability:.0%}" for step in answer.subset),
     ]
-    pictures.save(pictures.captioned(images, captions), folder / "strip.png")
+    pictures.save(pictures.captioned(images, captions), folder / runs.STRIP)
     ends = [
         pictures.captioned(images[i : i + 1], captions[i : i + 1]) for i in (1, len(images) - 1)
     ]
     widest = max(frame.width for frame in ends)
     frames = [pictures.centred(frame, widest) for frame in ends]
     for suffix in (".gif", ".webp"):
-        pictures.animate(frames, folder / f"animation{suffix}")
+        pictures.animate(frames, folder / f"{runs.ANIMATION}{suffix}")
     maps = [pictures.difference_map(answer.reconstruction[0], image) for image in answer.alone]
     captions = [f"{title(step)}\n{step.effect:+.2f}" for step in answer.independent]
-    pictures.save(pictures.captioned(torch.stack(maps), captions), folder / "maps.png")
+    pictures.save(pictures.captioned(torch.stack(maps), captions), folder / runs.MAPS)

@@ -149,7 +149,7 @@ def _captured(pattern: re.Pattern[str], name: str) -> str | None:
 
 
 def _place(contents: Sequence[str], n: int) -> float:
-    """Where a group stands in [0, 1) by its smallest hash; one too large for a tenth, beyond 1."""
+    """Place of a group in [0, 1) by its smallest hash; plus 1 above a tenth of all images."""
     return int(min(contents)[:8], 16) / 16**8 + (10 * len(contents) > n)
 
 

@@ -212,7 +212,7 @@ def _pool(model: StylEx, found: Search, data: str | None, seed: int) -> Pool:
     if data is None:
         styles = found.styles.to(device)
     else:
-        photos = read_images(data, resolution=model.resolution, channels=model.channels)
+        photos = read_images(data, **model.sizes)
         some = photos.batch(spread(len(photos), MOST_IMAGES))
         styles = in_batches(model.styles, some.to(device))
     classes = in_batches(model.score, styles).argmax(1)

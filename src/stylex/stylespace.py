@@ -77,6 +77,11 @@ class Attribute:
     layer: int = -1
     resolution: int = 0
 
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """What tells it from the others of a search: target, coordinate and direction."""
+        return self.target, self.coordinate, self.direction
+
 
 def bounds(styles: Styles) -> Bounds:
     """Lowest and highest value of every coordinate over the images (method.md 4.1, notebook)."""

@@ -118,7 +118,7 @@ class Subjects:
         return in_batches(self.distance, images, others).mean().item()
 
     def _alone(self, images: Images, p: Probabilities) -> Tensor:
-        # D compares the images of a group, and how large one is hangs on how many are asked
+        # D compares the images of a group, and how large one is depends on how many are asked
         return self.model.discriminator(images, p, group=1)
 
     def usual(self, drawn: Drawn) -> Bool[Tensor, " n"]:
@@ -137,27 +137,6 @@ class Subjects:
         of_photos = in_batches(self._alone, self.photos, self.p)
         low, high = of_photos.quantile(of_photos.new_tensor(D_RANGE)).tolist()
         return low, high
-
-
-def panel_says(judges: Sequence[Classifier], images: Images) -> Int[Tensor, " n"]:
-    """The class that the judges together find the likeliest; see `panel_probabilities`."""
-    return panel_probabilities(judges, images).argmax(1)
-
-
-def panel_probabilities(judges: Sequence[Classifier], images: Images) -> Probabilities:
-    """Mean of the judges' probabilities, a batch at a time, on the images' device.
-
-    Raises:
-        ValueError: the judges do not have the same classes in the same order.
-    """
-    assert judges
-    for judge in judges:
-        if judge.classes != judges[0].classes:
-            raise ValueError(
-                f"judge {judge.source} has the classes {', '.join(judge.classes)}, "
-                f"{judges[0].source} has {', '.join(judges[0].classes)}; give all in one order"
-            )
-    return together([judged(judge, images) for judge in judges])
 
 
 def judged(judge: Classifier, images: Images) -> Logits:

@@ -131,7 +131,7 @@ def scattered(
 ) -> Float[Tensor, "m k"]:
     """Effects of a few moves each of many images, drawn from the start, many images at once.
 
-    Which ones go together hangs on nothing but the moves, so the bits are those of one process.
+    Which ones go together depends on nothing but the moves, so the bits are those of one process.
 
     Args:
         synthesis, classify, styles, bounds, strength, batch, ledger: as for `measure`.

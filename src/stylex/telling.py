@@ -34,9 +34,8 @@ class Waiting:
         if now - self.told < PATIENCE:
             return
         self.told, rate = now, max(done, 1) / (now - self.began)
-        left = (total - done) / rate
-        soon = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
-        say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f}/s, {soon} left")
+        left = how_long((total - done) / rate)
+        say(f"{self.what}: {done:,} of {total:,} {self.unit}, {rate:,.0f}/s, {left} left")
 
 
 @contextmanager
@@ -73,5 +72,18 @@ def left_out(source: object, skipped: Mapping[str, str]) -> None:
 
 def say(text: str) -> None:
     """A line on the error stream, from one process of several."""
-    if os.environ.get("RANK", "0") == "0":
+    if first():
         print(text, file=sys.stderr, flush=True)
+
+
+def how_long(seconds: float) -> str:
+    """A time that somebody waits, in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
+
+
+def first() -> bool:
+    """Whether this process is the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"

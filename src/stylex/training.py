@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stylex import health, pictures, plan, runs
 from stylex.classifier import Classifier
-from stylex.data import ImageSet, Sampler, read_splits
+from stylex.data import ImageSet, read_splits
+from stylex.draws import Sampler
 from stylex.looking import final_table, likeness, spread, watch
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
@@ -150,7 +151,7 @@ def train(
         log_images: images between log lines.
         snapshot_images: images between contact sheets, measures and health.
         checkpoint_images: images between checkpoints.
-        seed: of the initial weights and every draw; the split does not hang on it.
+        seed: of the initial weights and every draw; the split does not depend on it.
         device: auto, cpu, cuda or mps.
         precision: auto is bf16 where that is quicker, else fp32.
 
@@ -160,7 +161,7 @@ def train(
     Raises:
         FileNotFoundError: there is no such data.
         ValueError: too few usable images, wrong options, a run that was begun with others, or
-            losses that are no numbers again and again.
+            losses that are not finite again and again.
     """
     settings = {k: v for k, v in locals().items() if k not in NOT_SETTINGS}
     check(SimpleNamespace(**settings))
@@ -342,7 +343,7 @@ class Training:
             ValueError: it has happened too often.
         """
         advice = "begin another --run with a lower --rate or with --precision fp32"
-        at = f"the losses were no numbers at {self.images_seen:,} images"
+        at = f"the losses were not finite at {self.images_seen:,} images"
         self.attempt += 1
         if self.attempt > MOST_RECOVERIES:
             raise ValueError(f"{at}, after going back {MOST_RECOVERIES} times; {advice}")

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from stylex.augment import gaussian_blur
 from stylex.scenes import Factors, Scene
-from stylex.shapes import Images, Logits
+from stylex.selection import lead, ranks
+from stylex.shapes import Classify, Images
 
-Classify = Callable[[Images], Logits]
 Read = Callable[[Images], Factors]
 
 USED = 0.05  # share of all importance that a factor needs to count as used
@@ -53,12 +53,6 @@ class Importance(NamedTuple):
     direction: Float[Tensor, " f"]
 
 
-def margin(logits: Logits, target: int = 1) -> Float[Tensor, " n"]:
-    """Lead of the target over the best other class, in logits: l1 - l0 for two classes."""
-    own = torch.arange(logits.shape[1], device=logits.device) == target
-    return logits[:, target] - logits.masked_fill(own, -torch.inf).amax(1)
-
-
 @torch.no_grad()
 def importance(
     classify: Classify,
@@ -73,7 +67,7 @@ def importance(
     """g_k = E |C(do(factor_k)) - C|: the truth is measured on the classifier, not on the rule.
 
     Each factor of each image is drawn afresh from its marginal, the others staying as they are,
-    and the image is rendered again. C is the margin of the target, see `margin`.
+    and the image is rendered again. C is the margin of the target, its `lead`.
 
     Args:
         classify: images to logits.
@@ -118,7 +112,7 @@ def _put(factors: Factors, k: int, values: Float[Tensor, " n"]) -> Factors:
 
 
 def _margins(classify: Classify, images: Images, target: int) -> Float[Tensor, " n"]:
-    return torch.cat([margin(classify(part), target) for part in images.split(_BATCH)])
+    return torch.cat([lead(classify(part), target) for part in images.split(_BATCH)])
 
 
 # --- twins ---------------------------------------------------------------------------------------
@@ -348,10 +342,6 @@ def score_found(
 
 def spearman(a: Float[Tensor, " f"], b: Float[Tensor, " f"]) -> float:
     """Correlation of ranks, ties sharing their mean rank; 0 where one of both is all ties."""
-
-    def ranks(x: Tensor) -> Tensor:
-        return (x[:, None] > x).sum(1) + (x[:, None] == x).sum(1) / 2
-
     return _dot(*(_standard(ranks(x)[None]) for x in (a, b))).item()
 
 

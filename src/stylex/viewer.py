@@ -240,7 +240,7 @@ async def film(at: OneRun, asked: Film) -> Response:
 @asks.post("/api/runs/{run}/against/{other}")
 async def against(at: OneRun, other: int, request: Request) -> Response:
     """Which of a run's attributes another run's classifier uses too."""
-    return JSONResponse(at.session.against((await _opened(other, request)).session))
+    return JSONResponse(await at.session.against((await _opened(other, request)).session))
 
 
 @asks.post("/api/runs/{run}/notes")
@@ -371,7 +371,7 @@ def _searched(path: Path, session: Any) -> tuple[Any, ...]:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket to serve at; ValueError where it is not to be had."""
+    """A socket to serve at; ValueError where it is taken."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = socket.create_server((host, port), family=family)
