@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from made import RESULTS, made, write_result
+from made import RESULTS, last_result, made, write_result
 
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, write_json
@@ -38,9 +38,8 @@ def main(path: str) -> None:
     one, two = (statistics.median(seconds) for seconds in times.values())
     result = {"run": Path(path).name, "images": IMAGES, "seconds": times, "ratio": one / two}
     write_result("attfind_processes", made([0]) | result)
-    beside = RESULTS / "attfind_speed.json"
-    others = read_json(beside) if beside.is_file() else {}
-    write_json(beside, others | {"two_process_speedup": one / two})
+    others = last_result("attfind_speed")
+    write_json(RESULTS / "attfind_speed.json", others | {"two_process_speedup": one / two})
     print(f"two processes are {one / two:.2f} times as fast as one")
 
 

@@ -27,7 +27,7 @@ from unittest.mock import patch
 
 import torch
 from attfind_lists import finisher, lists, total
-from made import RESULTS, made
+from made import RESULTS, last_result, made
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
@@ -42,7 +42,7 @@ from stylex.networks import Synthesis
 from stylex.parallel import quick_bf16
 from stylex.photos import as_unit
 from stylex.rehearsing import expect
-from stylex.runs import read_json, write_json
+from stylex.runs import write_json
 from stylex.screening import quick
 from stylex.shapes import Classify
 
@@ -88,7 +88,7 @@ def main() -> None:
 
 def keep(name: str, rows: dict[str, Any]) -> None:
     """Put the rows of one part beside those of the others."""
-    result = read_json(FILE) if FILE.is_file() else {}
+    result = last_result(FILE.stem)
     result[name] = made([0]) | {"threads": torch.get_num_threads()} | rows
     result["same_top8"] = total(result)
     write_json(FILE, result)

@@ -43,10 +43,8 @@ def main() -> None:
     table = {}
     for path in paths:
         if again or "evaluated" not in read_json(Run.open(path).metrics):
-            sys.argv[1:] = ["evaluate", "--run", path]
-            cli.main()
+            cli.evaluate(run=path)
         table[Path(path).name] = summary(path)
-    sys.argv[1:] = paths
     write_result("evidence", made([0]) | {"runs": table})
     print("| | " + " | ".join(table) + " |\n|---|" + "---|" * len(table))
     for row, keys in ROWS.items():

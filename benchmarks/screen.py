@@ -13,7 +13,7 @@ import functools
 import sys
 from pathlib import Path
 
-from made import RESULTS, made, write_result
+from made import last_result, made, write_result
 
 from stylex import demo
 from stylex.attfind import Search
@@ -27,12 +27,11 @@ def main() -> None:
     name, seed, *pairs = sys.argv[1:]
     options = {k: float(v) for k, v in (pair.split("=") for pair in pairs)}
     options |= {k: int(v) for k, v in options.items() if v == int(v) and not k.endswith("weight")}
-    done = RESULTS / "screen.json"
     files = Run(Path("runs") / f"screen-{name}-{seed}")
     demo.train = functools.partial(demo.train, **options)  # pyright: ignore
     table = demo.demo(run=str(files.path), seed=int(seed))
     row = {"name": name, "seed": int(seed), "options": options} | summary(files, table)
-    rows = read_json(done)["rows"] if done.is_file() else []
+    rows = last_result("screen").get("rows", [])
     rows = [r for r in rows if (r["name"], r["seed"]) != (name, int(seed))] + [row]
     rows.sort(key=lambda r: (r["name"], r["seed"]))
     write_result("screen", made([r["seed"] for r in rows]) | {"rows": rows})

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stylex import ops, plan
 from stylex.classifier import Classifier
 from stylex.losses import generator_loss, perceptual_distance, r1_penalty
-from stylex.parallel import draw_for, start
+from stylex.parallel import draw_for, quick_bf16, start
 from stylex.scenes import LEAVES
 from stylex.smallnet import SmallNet
 from stylex.step import Step
@@ -95,8 +95,7 @@ def grouped(self: ops.ModulatedConv, x: Tensor, style: Tensor, *, gain: float = 
 def main() -> None:
     """Every case, plain and ours by turns."""
     torch.manual_seed(0)
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
-    native = bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    native = quick_bf16("cpu")
     peaks = {"fp32": convolution_peak(torch.float)}
     peaks |= {"bf16": convolution_peak(torch.bfloat16)} if native else {}
     result: dict[str, Any] = {"threads": torch.get_num_threads()}

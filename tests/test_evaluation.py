@@ -30,6 +30,7 @@ class Known(nn.Module):
 def evaluated(classifier=None, judges=(), **options) -> dict:
     """Everything, on a model in closed form."""
     model = Plain(classifier or seeing(0), **options)
+    model.generator.latent = 4
     model.generator.mapping = Known()  # pyright: ignore[reportAttributeAccessIssue]
     found = searched(model, ROWS)
     return evaluation.evaluate(

@@ -74,7 +74,7 @@ def test_a_probe_sees_every_layer():
     """Maps after convolution and pooling are left out; the last one's means stand at the end."""
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3), nn.ReLU()
-    features = Features(Trunk(nn.Sequential(*layers)), "small", "small")
+    features = Features(Trunk(nn.Sequential(*layers)), "small")
     images = noise(2, 3, 64, 64)
     every, last = features.every(images), features(images)
     assert every.shape == (2, 9)
@@ -164,12 +164,12 @@ def test_another_file_is_no_script(tmp_path):
 def test_maps_are_no_vectors():
     """One vector per image is wanted."""
     with pytest.raises(ValueError, match=r"gave \[2, 3, 8, 8\] for 2 images") as caught:
-        Features(Maps(), "maps", "maps.ts")(noise(2, 3, 8, 8))
+        Features(Maps(), "maps")(noise(2, 3, 8, 8))
     assert "\n" not in str(caught.value)
 
 
 def test_a_failing_network_is_one_line():
     """The user's network fails in its own words, of which the first line is shown."""
     with pytest.raises(ValueError, match="features odd failed on images") as caught:
-        Features(nn.Conv2d(5, 2, 1), "odd", "odd.ts")(noise(2, 3, 8, 8))
+        Features(nn.Conv2d(5, 2, 1), "odd")(noise(2, 3, 8, 8))
     assert "\n" not in str(caught.value)

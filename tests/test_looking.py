@@ -171,7 +171,7 @@ def test_a_snapshot_compares_sets_where_features_are_known() -> None:
     """KID of reconstructions and of as many noise images, in the unit of the train photos."""
     model, x = first_quarter(), photos()
     train = torch.cat([flat([g + 0.1 for g in gray]) for gray in GRAYS])
-    features = Features(Quartered(), "squares", "")
+    features = Features(Quartered(), "squares")
     near = Likeness(features, train)
     assert near.reference.square().mean().item() == pytest.approx(1)
     measures, _ = watch(model, x, distance, seed=0, likeness=near)

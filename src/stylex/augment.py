@@ -64,8 +64,8 @@ def spoil(images: Images, draw: Draw) -> Images:
     given = {"generator": draw.generator, "device": draw.generator.device}
     blur, fine, coarse = torch.rand(3, **given).tolist()
     images = gaussian_blur(images, 1.5 * blur)
-    third = int(torch.randint(3, (1,), **given))
-    smaller = (size, size * 2 // 3, size // 2)[third]
+    which = int(torch.randint(3, (1,), **given))
+    smaller = (size, size * 2 // 3, size // 2)[which]
     images = resize(resize(images, smaller), size)
     blotches = draw.normal(*images.shape[:2], 6, 6)
     speckles = draw.normal(*images.shape)

@@ -251,7 +251,7 @@ def evaluate(
     from stylex import evaluation, given, judging, proof, showing
     from stylex.attfind import Search
     from stylex.features import load_features
-    from stylex.looking import KINDS, spread
+    from stylex.looking import FITTED, KINDS, spread
     from stylex.runs import Run, read_json, write_json
 
     if min(images, count) < 1:
@@ -286,7 +286,7 @@ def evaluate(
         model,
         tested,
         found,
-        train_images=known.batch(spread(len(known), evaluation.FITTED)),
+        train_images=known.batch(spread(len(known), FITTED)),
         judges=judges,
         features=seen_by,
         features_name=seen_by.name if seen_by else "none",

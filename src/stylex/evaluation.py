@@ -20,7 +20,7 @@ from stylex.attfind import Search
 from stylex.choosing import beside
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
-from stylex.looking import Features, Likeness, spread
+from stylex.looking import FITTED, Features, Likeness, noise_w, spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
 from stylex.scrutiny import counterparts, returns, scrutinise
@@ -28,7 +28,6 @@ from stylex.selection import participation_ratio
 from stylex.shapes import Images, Latents, Logits, Probabilities
 from stylex.subjects import Subjects
 
-FITTED = 4096  # train images for PCA: more change nothing that shows
 Says = Callable[[str], object]
 
 
@@ -182,9 +181,7 @@ def substrate(
         and of the test photos themselves (`real_halves`); `latent_gap` of E(x) and M(z).
     """
     photos, n = subjects.photos, len(subjects.photos)
-    draw = torch.Generator(photos.device).manual_seed(seed)
-    z = torch.randn(n, subjects.w.shape[1], generator=draw, device=photos.device)
-    w = in_batches(subjects.model.generator.mapping, z)
+    w = noise_w(subjects.model, n, seed=seed)
     fitted = metrics.PCA(known, components=512)
     drawn = {
         "": subjects.redrawn.images,

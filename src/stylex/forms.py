@@ -3,16 +3,13 @@
 What a page holds can be read by who fills it in, so it holds no right answer.
 """
 
-import json
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
-from stylex.page import Html, facts, join, note, percent, tag
+from stylex.page import Html, digest, facts, inert, join, note, percent, tag
 from stylex.runs import replacing
 from stylex.standing import marks
 
@@ -53,8 +50,8 @@ def write_form(
     )
     style = base + own
     policy = (
-        f"default-src 'none'; img-src 'self' file: data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src 'self' file: data:; style-src '{digest(style)}'; "
+        f"script-src '{digest(script)}'; base-uri 'none'; form-action 'none'"
     )
     filled = Template(page).substitute(
         policy=policy,
@@ -63,14 +60,10 @@ def write_form(
         title=TITLES[form],
         consent=_consent(form, len(questions), contact),
         items=join(questions.values()),
-        about=json.dumps(about).replace("<", "\\u003c"),
+        about=inert(about),
     )
     with replacing(folder / f"{form}.html") as partial:
         partial.write_text(filled, encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
 def _consent(form: Form, count: int, contact: str) -> Html:

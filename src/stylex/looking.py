@@ -12,8 +12,9 @@ from stylex.data import ImageSet
 from stylex.features import load_features
 from stylex.losses import Distance, Perceptual, kl
 from stylex.model import StylEx, in_batches
-from stylex.shapes import Images
+from stylex.shapes import Images, Latents
 
+FITTED = 4096  # train images for PCA: more change nothing that shows
 TEST_PIXELS = 2**26  # of all test images together: several copies of them are held
 
 Features = Callable[[Images], Float[Tensor, "n d"]]
@@ -60,13 +61,11 @@ def contact_rows(
     photos, logits = photos[shown], logits[shown]
     w, p = model.encode(photos), logits.softmax(1)
     swapped = p[metrics.of_another_class(logits.argmax(1))]
-    draw = torch.Generator(photos.device).manual_seed(seed)
-    z = torch.randn(len(photos), w.shape[1], generator=draw, device=photos.device)
     drawn = {
         "reconstruction": (w, p),
         "mean w, own p": (mean_w.expand_as(w), p),
         "own w, other p": (w, swapped),
-        "noise samples": (model.generator.mapping(z), p),
+        "noise samples": (noise_w(model, len(w), seed=seed), p),
     }
     rows = {name: model.synthesize(model.style(*given)) for name, given in drawn.items()}
     return {"photo": photos} | rows
@@ -102,11 +101,17 @@ def likeness(photos: ImageSet, perceptual: Perceptual, device: torch.device) -> 
     return Likeness(load_features().to(device), some)
 
 
+def noise_w(model: StylEx, count: int, *, seed: int) -> Latents:
+    """M(z): w of noise, where the model is."""
+    device = model.mean_p.device
+    draw = torch.Generator(device).manual_seed(seed)
+    z = torch.randn(count, model.generator.latent, generator=draw, device=device)
+    return in_batches(model.generator.mapping, z)
+
+
 def from_noise(model: StylEx, logits: Tensor, *, seed: int) -> Images:
     """As many images from noise, under the probabilities of photos."""
-    draw = torch.Generator(logits.device).manual_seed(seed)
-    z = torch.randn(len(logits), model.generator.latent, generator=draw, device=logits.device)
-    w = in_batches(model.generator.mapping, z)
+    w = noise_w(model, len(logits), seed=seed)
     return in_batches(model.synthesize, in_batches(model.style, w, logits.softmax(1)))
 
 
@@ -142,7 +147,7 @@ def final_table(
     device = model.mean_p.device
     most = TEST_PIXELS // model.resolution**2
     photos = splits["test"].batch(spread(len(splits["test"]), most)).to(device)
-    known = splits["train"].batch(spread(len(splits["train"]), 4096)).to(device)
+    known = splits["train"].batch(spread(len(splits["train"]), FITTED)).to(device)
     logits = in_batches(model.classifier, photos)
     measures = measure(model, photos, logits)
     others = {

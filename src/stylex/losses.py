@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stylex.classifier import Classifier
 from stylex.draws import Draw
 from stylex.shapes import Images, Logits, Probabilities, Styles
+from stylex.sources import one_line
 
 Perceptual = Literal["lpips", "classifier", "none"]
 Distance = Callable[[Images, Images], Tensor]
@@ -80,7 +81,7 @@ def _lpips(classifier: Classifier) -> Distance:
             network = lpips.LPIPS(net="squeeze", verbose=False)
         except Exception as error:  # no network, or a file that is none: many kinds
             raise ValueError(
-                f"the LPIPS weights (squeezenet1_1) could not be loaded ({_first_line(error)}); "
+                f"the LPIPS weights (squeezenet1_1) could not be loaded ({one_line(error)}); "
                 "put them under TORCH_HOME, or choose --perceptual classifier or --perceptual none"
             ) from None
     network.requires_grad_(False).eval().to(classifier.mean.device)
@@ -158,10 +159,6 @@ def quieted(images: Images, longest: float) -> Images:
 
     passed.register_hook(quiet)
     return passed
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def mix_cut(n: int, layers: int, share: float, draw: Draw) -> Float[Tensor, " n"]:

@@ -71,7 +71,7 @@ def policy(live: bool) -> str:
     _, style, script = _frame()
     asks = "connect-src 'self'; img-src data: blob: 'self'" if live else "img-src data:"
     return (
-        f"default-src 'none'; {asks}; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; {asks}; style-src '{digest(style)}'; script-src '{digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -85,14 +85,19 @@ def _frame() -> tuple[str, str, str]:
     return page, "\n".join(styles), "\n".join(scripts)
 
 
-def _hash(text: str) -> str:
+def digest(text: str) -> str:
+    """What a content security policy calls a style or a script."""
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
 
 
+def inert(values: Any) -> str:
+    """JSON that cannot end the element that it stands in."""
+    return json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
+
+
 def data(values: Any) -> Html:
-    """Data for the page's script; nothing in it can end the element that it stands in."""
-    text = json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")
-    return Html(f'<script type="application/json" id="data">{text}</script>')
+    """Data for the page's script."""
+    return Html(f'<script type="application/json" id="data">{inert(values)}</script>')
 
 
 def note(*inside: Any) -> Html:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from stylex.photos import to_bytes
 from stylex.runs import replacing
 from stylex.shapes import Images
 
@@ -21,7 +22,7 @@ View = Literal["after", "split", "difference", "flicker"]  # of the page
 
 def to_picture(image: Tensor, *, scale: int = 1) -> Image.Image:
     """One image `[c, h, w]` in [-1, 1] as a picture, each pixel `scale` pixels wide."""
-    pixels = ((image.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    pixels = to_bytes(image.detach()[None])[0].cpu()
     rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(rgb, "RGB")
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)

@@ -172,7 +172,7 @@ def _survival(
         "panel": None,
     }
     if subjects.judges:
-        scale, *scales = (spread[target] for spread in subjects.logit_spreads)
+        scale, *scales = (logits[target] for logits in subjects.logit_spreads)
         moves = [
             effect(after, base[before.rows]) / its
             for after, base, its in zip(edited.judged, redrawn.judged, scales, strict=True)
