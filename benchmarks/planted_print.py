@@ -30,6 +30,7 @@ SHOWN = {
     "sufficiency10": "flipped by ten",
     "sufficiency10_confirmed": "confirmed by the rule",
 }
+OF_CELLS = {"false_discovery": "false_discovery_cells"}  # the plain key is that of the controls
 RIVALS = ("attfind on plain", "stylespace on plain", "latent gradient", "sefa", "grid")
 
 
@@ -151,7 +152,8 @@ def ablations(result: Json) -> Iterator[list[str]]:
     if result["ablations"]:
         yield ["left out", "cells", *SHOWN.values(), "F1, correlated 0.9"]
     for name, its in result["ablations"].items():
-        scores = [digits(its.get(key)) for key in (*SHOWN, "f1_correlated")]
+        keys = (*SHOWN, "f1_correlated")
+        scores = [digits(its.get(OF_CELLS.get(key, key))) for key in keys]
         yield [name, str(its["cells"]), *scores]
 
 
