@@ -13,7 +13,7 @@ from stylex import stylespace, sweep
 from stylex.attfind import Search, find
 from stylex.folding import without_norms
 from stylex.model import StylEx
-from stylex.parallel import quick_bf16
+from stylex.rounding import quick_bf16
 from stylex.screening import AHEAD, Screen, quick, screened
 from stylex.selection import threshold_of
 

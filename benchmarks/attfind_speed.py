@@ -39,9 +39,9 @@ from stylex.folding import Folded, goals_of, without_norms
 from stylex.ledger import Ledger, bytes_of
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
-from stylex.parallel import quick_bf16
 from stylex.photos import as_unit
 from stylex.rehearsing import expect
+from stylex.rounding import quick_bf16
 from stylex.runs import write_json
 from stylex.screening import quick
 from stylex.shapes import Classify

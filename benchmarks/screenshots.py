@@ -1,9 +1,10 @@
 """Pictures of the page for the documentation: three widths, both themes, live and offline.
 
-python benchmarks/screenshots.py --run runs/leaves --data photos/ --image 1 --knob 2 --out docs/images
+python benchmarks/screenshots.py --run RUN --data photos/ --image 1 --knob 2 --out docs/images
 
 Writes `viewer-WIDTH-THEME.png` and `report-WIDTH-THEME.png` (of a phone the first screen), and
-`viewer-desk-THEME.png`: pictures, bars, curve and knobs alone. Needs the packages of the `dev` extra and Chromium.
+`viewer-desk-THEME.png`: pictures, bars, curve and knobs alone. Needs the packages of the `dev`
+extra and Chromium.
 """
 
 import argparse

@@ -27,7 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from stylex import ops, plan
 from stylex.classifier import Classifier
 from stylex.losses import generator_loss, perceptual_distance, r1_penalty
-from stylex.parallel import draw_for, quick_bf16, start
+from stylex.parallel import draw_for, start
+from stylex.rounding import quick_bf16
 from stylex.scenes import LEAVES
 from stylex.smallnet import SmallNet
 from stylex.step import Step

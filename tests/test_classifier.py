@@ -20,6 +20,7 @@ from stylex.classifier import (
     save_classifier,
 )
 from stylex.smallnet import SmallNet
+from stylex.sources import one_line
 
 
 class Linear(nn.Module):
@@ -351,6 +352,14 @@ def test_wrong_sources_get_one_line(python_file, monkeypatch, source, kind, says
     """Each way to name a source wrongly has its line."""
     monkeypatch.chdir(python_file.parent)
     assert says in error_of(kind, load_classifier, source)
+
+
+def test_a_script_that_fails_says_why():
+    """TorchScript tells its reason last, after its own traceback; others first."""
+    script = "The following operation failed in the TorchScript interpreter.\nTraceback ...\n"
+    assert one_line(RuntimeError(f"{script}RuntimeError: two devices")).endswith(": two devices")
+    assert one_line(RuntimeError("first\nsecond")) == "RuntimeError: first"
+    assert one_line(KeyError()) == "KeyError"
 
 
 def test_source_file_that_does_not_import_gets_one_line(tmp_path):

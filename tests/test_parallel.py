@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 
 from stylex import parallel
 from stylex.parallel import average_gradients
+from stylex.rounding import exact_products, quick_bf16, round_products
 
 # Each place of each gradient has its own number, times rank + 1; one parameter has none.
 # Importing is the slow part, so the second rank is a copy of the first.
@@ -145,6 +146,39 @@ def test_a_device_that_is_not_here_is_refused(device, monkeypatch):
         parallel.start(device=device)
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    """One line, where Lightning would say it in a traceback."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(
+        ValueError, match=r"^2 processes share 1 GPUs; start no more than there are"
+    ):
+        parallel.start(device="cuda", precision="fp32")
+
+
+def test_products_are_exact_for_a_while(monkeypatch):
+    """TF32 and timed algorithms are as before afterwards, also after an error."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", True)
+
+    def state() -> tuple[str, bool, bool]:
+        return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+
+    @exact_products()
+    def fail() -> None:
+        raise RuntimeError("{} {} {}".format(*state()))
+
+    round_products(True)
+    try:
+        with pytest.raises(RuntimeError, match="highest False False"):
+            fail()
+        assert state() == ("high", True, True)
+    finally:
+        round_products(False)
+
+
 @pytest.mark.parametrize(
     ("capabilities", "quick"),
     [
@@ -157,9 +191,9 @@ def test_a_device_that_is_not_here_is_refused(device, monkeypatch):
 def test_quick_bf16_of_a_cpu(capabilities, quick, monkeypatch):
     """By what the processor says of itself; an older torch says nothing."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert parallel.quick_bf16("cpu") is quick
+    assert quick_bf16("cpu") is quick
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert parallel.quick_bf16("cpu") is False
+    assert quick_bf16("cpu") is False
 
 
 def test_a_start_says_nothing():

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stylex.rounding import exact_products
 from stylex.runs import Run, read_json, replacing, write_json
 from stylex.shapes import Images, Logits
 from stylex.smallnet import SmallNet
@@ -194,6 +195,7 @@ class Classifier(nn.Module):
             digest.update(_bytes(self._probe()))
         return digest.hexdigest()
 
+    @exact_products()
     def _probe(self) -> Tensor:
         """Logits of four fixed noise images, rounded so that devices agree."""
         side, noise = self.size or 64, torch.Generator().manual_seed(0)
@@ -208,7 +210,7 @@ class Classifier(nn.Module):
         except Exception as error:
             raise ValueError(
                 f"{self.source} failed on images {list(prepared.shape)}: {one_line(error)}; "
-                "check size, channels and what the model wants"
+                "check size, channels, device (--device cpu) and what the model wants"
             ) from error
         if says := complaint(output, len(prepared), len(self.classes), self.binary):
             raise ValueError(f"{self.source} {says}")
@@ -233,11 +235,11 @@ def _per_channel(name: str, value: float | Sequence[float], channels: int) -> Te
 
 
 def _convert_channels(images: Images, channels: int) -> Prepared:
-    have = images.shape[1]
-    if have not in (1, 3):
+    if (have := images.shape[1]) not in (1, 3):
         raise ValueError(f"images with {have} channels came, wanted 1 or 3; convert them to RGB")
     if have > channels:
-        return (images * images.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        red, green, blue = images.split(1, dim=1)  # no constant: a CUDA graph could not copy it
+        return LUMINANCE[0] * red + LUMINANCE[1] * green + LUMINANCE[2] * blue
     return images.expand(-1, channels, -1, -1)
 
 
@@ -305,7 +307,7 @@ def _from_python(source: str) -> Classifier:
         came = type(classifier).__name__
         raise ValueError(f"{source} returned {came}, wanted a Classifier; wrap the model in one")
     classifier.source = where
-    return classifier
+    return classifier.to("cpu")  # whoever uses it says where
 
 
 def save_classifier(classifier: Classifier, folder: str | Path) -> None:
@@ -348,8 +350,7 @@ def _from_directory(folder: Path) -> Classifier:
             network.load_state_dict(load_file(folder / WEIGHTS_FILE))
             classifier = Classifier(network, **settings)
     except (KeyError, OSError, RuntimeError, SafetensorError) as error:
-        line = one_line(error)
-        raise ValueError(f"{folder} is not whole ({line}); write the classifier again") from error
+        raise ValueError(f"{folder} is not whole ({one_line(error)}); write it again") from error
     if classifier.hash != about["hash"]:
         raise ValueError(f"{folder} was changed or half written; write the classifier again")
     classifier.source = str(folder.resolve())
@@ -391,8 +392,7 @@ def recall(
     # the copy at its place and nowhere deeper: whoever opens a stranger's run looks there only
     read = load_classifier if record["kind"] == "python" else _from_directory
     classifier = override or read(source)
-    now, then = classifier.hash, record["hash"]
-    if now != then:
+    if (now := classifier.hash) != (then := record["hash"]):
         raise ValueError(
             f"the classifier has changed since this run was trained: hash now {now[:12]}, then "
             f"{then[:12]}; give the one it was trained with by --classifier or train a new run"

@@ -155,19 +155,19 @@ def search(
     searched = [its[i] for i in rows.tolist()]
     options = {"target": target, "source": source, "count": count}
     options |= {"threshold": threshold, "rule": rule}
+    here = model.to(fabric.device)
     if reuse:
         ledger = Ledger(memory=memory)  # nothing is kept: measured effects are used again
         with telling.progress_bar("choosing", console) as ledger.progress:
-            found = given.again(run, model, searched, strength, ledger=ledger, **options)
+            found = given.again(run, here, searched, strength, ledger=ledger, **options)
     else:
         console.print(f"{len(rows)} images, {model.layout.searched} coordinates in both directions")
         together = parallel.one_speaks(fabric, f"stylex: {ENDED}", parts)
         with together, telling.progress_bar("searching", console) as ledger.progress:
             how = {"strength": strength, "mode": mode, "ledger": ledger, "say": console.print}
-            here = model.to(fabric.device)
             found = explaining.search(here, photos.images[rows], **options, **how)
             parallel.wait(fabric)
-        model.to("cpu")
+    model.to("cpu")
     if not first:
         return
     if unnoticed:

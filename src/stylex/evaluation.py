@@ -23,6 +23,7 @@ from stylex.gates import model_verdicts
 from stylex.looking import FITTED, Features, Likeness, noise_w, spread
 from stylex.losses import Distance, kl
 from stylex.model import StylEx, in_batches
+from stylex.rounding import exact_products
 from stylex.scrutiny import counterparts, returns, scrutinise
 from stylex.selection import participation_ratio
 from stylex.shapes import Images, Latents, Logits, Probabilities
@@ -32,6 +33,7 @@ Says = Callable[[str], object]
 
 
 @torch.no_grad()
+@exact_products()
 def evaluate(
     model: StylEx,
     images: Images,
@@ -117,6 +119,7 @@ def evaluate(
 
 
 @torch.no_grad()
+@exact_products()
 def against(
     model: StylEx,
     found: Search,

@@ -31,6 +31,7 @@ from stylex.losses import Distance
 from stylex.model import StylEx, in_batches
 from stylex.photos import Bytes, as_unit
 from stylex.rehearsing import cost
+from stylex.rounding import exact_products
 from stylex.screening import quick
 from stylex.selection import threshold_of
 from stylex.shapes import Images, Styles
@@ -80,6 +81,7 @@ class Explanation:
         return next((i for i, step in enumerate(self.subset, start=1) if step.flipped), None)
 
 
+@exact_products()
 def search(
     model: StylEx,
     images: Images | Bytes,
@@ -192,6 +194,7 @@ def _decided(mode: Mode, moves: int) -> tuple[Mode, str]:
 
 
 @torch.no_grad()
+@exact_products()
 def explain(
     model: StylEx,
     image: Float[Tensor, "1 c h w"],
@@ -263,6 +266,7 @@ def explain(
     )
 
 
+@exact_products()
 def sufficiency(
     model: StylEx, images: Images, found: Search, *, count: int = 10
 ) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from stylex.draws import Draw
+from stylex.rounding import quick_bf16, round_products
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -42,30 +43,24 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     if torch.cuda.is_available():
         round_products(precision != "fp32")
         torch.backends.cudnn.benchmark = True  # every step has the same shapes
+    # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
+    local, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), torch.cuda.device_count()
+    if device == "cuda" and local > gpus:
+        raise ValueError(f"{local} processes share {gpus} GPUs; start no more than there are")
+    if device == "auto":  # MPS lacks operations of a step
+        device = "cuda" if torch.cuda.is_available() and gpus >= local else "cpu"
     if precision == "auto":
         precision = "bf16" if quick_bf16(device) else "fp32"
-    # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))
-    quick = "cuda" if torch.cuda.is_available() else "cpu"  # MPS lacks operations of a step
     for part in ("fabric", "pytorch"):  # either tells of ranks and of bf16
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     fabric = Fabric(
-        accelerator=quick if device == "auto" else device,
+        accelerator=device,
         devices=local or 1,  # several GPUs are torchrun's, as several processes are
         num_nodes=int(os.environ["WORLD_SIZE"]) // local if local else 1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
     )
     fabric.launch()
     return fabric
-
-
-def round_products(rounds: bool) -> None:
-    """Whether this process's GPU rounds products to ten bits of a mantissa (TF32): not to explain.
-
-    Torch keeps it for all that follows, so whoever asks for it takes it back.
-    """
-    torch.set_float32_matmul_precision("high" if rounds else "highest")
-    torch.backends.cudnn.allow_tf32 = rounds
 
 
 def check_device(device: str, *more: str) -> None:
@@ -82,17 +77,6 @@ def check_device(device: str, *more: str) -> None:
     devices = [*more, "cpu", *(name for name, there in here.items() if there)]
     if device not in devices:
         raise ValueError(f"device {device!r} came; this machine has {', '.join(devices)}")
-
-
-def quick_bf16(device: str) -> bool:
-    """Whether bf16 is quicker than fp32: on GPUs and on CPUs that multiply it (AMX, AVX-512).
-
-    Emulated it is several times slower. benchmarks/training_speed.py times both.
-    """
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.10
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def average_gradients(fabric: Fabric, parameters: Iterable[Tensor]) -> None:

@@ -62,12 +62,17 @@ class Replay:
     def _record(self, kind: Hashable, inputs: tuple[Tensor, ...]) -> bool:
         """Record without computing anything; what cannot be recorded is called as it is."""
         places, graph = tuple(x.clone() for x in inputs), torch.cuda.CUDAGraph()
+        stream, seed = torch.cuda.current_stream(), self.generator.initial_seed()
         graph.register_generator_state(self.generator)
         try:
             with torch.cuda.graph(graph, pool=self.pool):
                 outputs = {name: x.float() for name, x in self.work(kind, *places).items()}
         except RuntimeError as error:  # a classifier of the user's that asks the host, for one
+            self.forget()
             self.on = False
+            torch.cuda.set_stream(stream)  # torch stays on its own where a recording breaks off
+            fresh = torch.Generator(self.generator.device)  # the old state still waits for a graph
+            self.generator.graphsafe_set_state(fresh.manual_seed(seed))
             print(f"steps are launched one by one: {str(error).splitlines()[0]}")
             return False
         self.recordings[kind] = Recording(graph, places, outputs)

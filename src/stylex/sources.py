@@ -20,9 +20,10 @@ SURELY = 8  # images whose logits are not all between 0 and 1 by chance
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
-    first = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    """The kind of an error and the first line of what it says; of TorchScript's the last one."""
+    lines = str(error).strip().splitlines() or [""]
+    said = lines[-1 if "TorchScript interpreter" in lines[0] else 0].strip()
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def call_function(source: str) -> tuple[Any, str]:
@@ -135,7 +136,7 @@ def load_script(path: Path, device: str | torch.device = "cpu") -> torch.jit.Scr
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            script = torch.jit.load(path, map_location="cpu")
+            script = torch.jit.load(path, map_location=device)
         except (RuntimeError, ValueError) as error:
             line = one_line(error)
             raise ValueError(f"{path} does not load ({line}); write it again") from error

@@ -17,9 +17,10 @@ from stylex.draws import Sampler
 from stylex.looking import final_table, likeness, spread, watch
 from stylex.losses import Distance, Perceptual, perceptual_distance
 from stylex.model import StylEx
-from stylex.parallel import Precision, draw_for, everywhere, round_products, start, wait
+from stylex.parallel import Precision, draw_for, everywhere, start, wait
 from stylex.parts import INTERVALS, check, parts_of
 from stylex.plan import Tally
+from stylex.rounding import round_products
 from stylex.runs import Run
 from stylex.shapes import Images
 from stylex.step import Step
@@ -186,9 +187,11 @@ def train(
     training = Training(
         fabric, files, classifier, splits, distance=distance, options=options, says=says
     )
-    training.resume()
-    training.loop()
-    round_products(False)
+    try:
+        training.resume()
+        training.loop()
+    finally:
+        round_products(False)
     return training.finish()
 
 
