@@ -152,9 +152,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(
-        ValueError, match="2 processes share 1 GPUs; start no more than"
-    ):
+    with pytest.raises(ValueError, match="2 processes share 1 GPUs; start no more than"):
         parallel.start(device="cuda", precision="fp32")
 
 
