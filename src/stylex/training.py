@@ -183,10 +183,8 @@ def train(
     )
     binding = {"may_change": MAY_CHANGE, "writes": fabric.is_global_zero}
     settings = plan.begin(files, data, splits, classifier, settings, **binding)
-    options = SimpleNamespace(**settings)
-    training = Training(
-        fabric, files, classifier, splits, distance=distance, options=options, says=says
-    )
+    given = {"distance": distance, "options": SimpleNamespace(**settings), "says": says}
+    training = Training(fabric, files, classifier, splits, **given)
     try:
         training.resume()
         training.loop()
