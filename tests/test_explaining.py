@@ -377,6 +377,17 @@ def test_sufficiency_goes_into_the_metrics(tmp_path):
     assert row["low"] <= row["share"] <= row["high"]
 
 
+def test_sufficiency_takes_as_many_images_as_fit(tmp_path, monkeypatch):
+    """Of a split of any size, all of which would not be held at once."""
+    model = model_of()
+    run = begun(tmp_path / "run", model)
+    test = ImageSet(to_bytes(flat(*([[0.9] * 4] * 5))), tuple("abcde"))
+    monkeypatch.setattr(explaining, "TEST_PIXELS", 2 * model.resolution**2)
+    add_sufficiency(model, test, holding(model, attribute(0), attribute(1)), run)
+    rows = read_json(Run(run).metrics)["sufficiency10"].values()
+    assert sum(row["images"] for row in rows) == 2
+
+
 @pytest.mark.parametrize("changed", [None, "attributes", "strength"])
 def test_what_was_evaluated_of_another_search_goes(tmp_path, changed: str | None):
     """A page would tell of attributes that are no longer there, or moved otherwise."""

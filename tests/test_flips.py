@@ -212,6 +212,9 @@ def test_the_deciding_coordinate_is_necessary():
 
 
 def test_lead_is_over_the_best_other_class():
-    """By hand."""
+    """By hand: of two classes their difference, of more the lead over the best other one."""
+    assert flips.lead(torch.tensor([[1.0, 3.0]]), 1).tolist() == [2]
+    assert flips.lead(torch.tensor([[1.0, 3.0]]), 0).tolist() == [-2]
+    assert flips.lead(torch.tensor([[1.0, 3.0, 2.5], [1.0, 3.0, 4.0]]), 1).tolist() == [0.5, -1]
     logits = torch.tensor([[3.0, 1.0, 2.5], [0.0, 4.0, -1.0]])
     torch.testing.assert_close(flips.lead(logits, torch.tensor([0, 2])), torch.tensor([0.5, -5.0]))

@@ -146,13 +146,14 @@ def test_a_device_that_is_not_here_is_refused(device, monkeypatch):
         parallel.start(device=device)
 
 
+@pytest.mark.usefixtures("_denormals")
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     """One line, where Lightning would say it in a traceback."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="2 processes share 1 GPUs; start no more than"):
+    with pytest.raises(ValueError, match="2 processes share 1 GPUs; start fewer or take"):
         parallel.start(device="cuda", precision="fp32")
 
 

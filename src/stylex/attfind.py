@@ -22,7 +22,8 @@ from stylex.shapes import Bounds, Effects, Logits, Score, Styles
 from stylex.stylespace import Attribute, Layout, shift
 
 TENSORS = {"bounds": "bounds", "effects": "effects", "base_logits": "logits", "styles": "styles"}
-OF_THE_LIST = ("certificate", "without", "candidates", "comes_back")  # keys of "made"
+# keys of "made" that tell of the list, not of the effects
+OF_THE_LIST = ("certificate", "without", "candidates", "comes_back")
 HOW = ("strength", "threshold", "rule", "source")  # fields of a search kept under "made"
 
 

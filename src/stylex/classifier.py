@@ -210,7 +210,7 @@ class Classifier(nn.Module):
         except Exception as error:
             raise ValueError(
                 f"{self.source} failed on images {list(prepared.shape)}: {one_line(error)}; "
-                "check size, channels, device (--device cpu) and what the model wants"
+                "check size, channels, device and what the model wants"
             ) from error
         if says := complaint(output, len(prepared), len(self.classes), self.binary):
             raise ValueError(f"{self.source} {says}")

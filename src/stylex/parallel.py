@@ -46,7 +46,7 @@ def start(*, device: str = "auto", precision: Precision = "auto") -> Fabric:
     # torchrun says how many ranks there are; Fabric, told of one device, would be the only one
     local, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 0)), torch.cuda.device_count()
     if device == "cuda" and local > gpus:
-        raise ValueError(f"{local} processes share {gpus} GPUs; start no more than there are")
+        raise ValueError(f"{local} processes share {gpus} GPUs; start fewer or take --device cpu")
     if device == "auto":  # MPS lacks operations of a step
         device = "cuda" if torch.cuda.is_available() and gpus >= local else "cpu"
     if precision == "auto":

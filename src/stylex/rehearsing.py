@@ -25,7 +25,7 @@ class Rehearsal(Screen):
     """A screen over effects that are made up: how much would be measured?"""
 
     truth: Effects
-    scattered = swept = folds = 0  # moves drawn anew, moves of folded images, these
+    scattered = swept = folds = 0  # moves drawn from the start, of folded images; folded images
 
     def invent(self, common: float, own: float) -> None:
         """Effects that are off the foretold ones, at random.

@@ -82,8 +82,12 @@ def in_half_a(names: Sequence[str], group: str | None = None) -> Bool[Tensor, " 
             stands in both halves.
     """
     pattern = group_pattern(group)
-    keys = ((pattern and _captured(pattern, name)) or PurePosixPath(name).name for name in names)
-    return torch.tensor([zlib.crc32(key.encode()) % 2 == 0 for key in keys])
+
+    def key(name: str) -> str:
+        captured = _captured(pattern, name) if pattern else None
+        return PurePosixPath(name).name if captured is None else captured
+
+    return torch.tensor([zlib.crc32(key(name).encode()) % 2 == 0 for name in names])
 
 
 def hashed_sides(
