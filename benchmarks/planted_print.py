@@ -31,7 +31,7 @@ SHOWN = {
     "sufficiency10_confirmed": "confirmed by the rule",
 }
 OF_CELLS = {"false_discovery": "false_discovery_cells"}  # the plain key is that of the controls
-RIVALS = ("attfind on plain", "stylespace on plain", "latent gradient", "sefa", "grid")
+RIVALS = ("our list on plain", "attfind on plain", "attfind's list", "latent gradient", "grid")
 
 
 def main(name: str = "planted", /, *, beside: str = "") -> None:

@@ -108,13 +108,13 @@ def test_a_coordinate_that_was_moved_stays_where_it_is():
 
 
 def test_two_classes_share_one_list():
-    """Images of yes go the opposite way, and the list of yes is the one of no turned round."""
+    """Each move has a direction for either: here the list of yes is the one of no turned round."""
     score = leading(linear)
     found = found_of(score, LOW)
     both = sides(found, 0)
-    assert [(side.target, side.turned, side.rows.tolist()) for side in both] == [
-        (0, False, [1]),
-        (1, True, [0, 2, 3]),
+    assert [(side.target, side.place, side.rows.tolist()) for side in both] == [
+        (0, 0, [1]),
+        (1, 1, [0, 2, 3]),
     ]
     walked = chains(asking(score, found.bounds), found, [0, 1], count=10)
     assert walked[0] is walked[1]
@@ -138,41 +138,104 @@ def test_a_class_that_every_image_is_decided_as():
     assert chain(asking(score, found.bounds), nothing, [], count=3) == []
 
 
+def exclusive(styles):
+    """Yes where the first two are both high or both low: neither has a direction of its own."""
+    return 0.9 * styles[:, 0] * styles[:, 1] + 0.05 * styles[:, 2]
+
+
+def test_what_one_factor_does_may_depend_on_another():
+    """Of an exclusive or each class is flipped by two moves, which no opposite ones would do."""
+    styles = torch.tensor([[a, b, c, 0.0] for a in (-1, 1) for b in (-1, 1) for c in (-1.0, 1)])
+    score = leading(exclusive)
+    found = found_of(score, styles)
+    here = sides(found, 0)
+    moves = candidates(found, here, count=2)
+    assert moves.tolist() == [  # both ways of both classes, and one of what has a direction
+        *([j, first, second] for j in (0, 1) for first in (0, 1) for second in (0, 1)),
+        [2, 0, 1],
+    ]
+    steps = chain(asking(score, found.bounds), found, here, count=2)
+    assert [j for j, _ in made(found, steps, 0)] == [0, 1]
+    for target, side in enumerate(here):
+        moved = found.styles[side.rows]
+        for move in made(found, steps, target):
+            moved = shift(moved, *move, found.bounds)
+        assert (score(moved).argmax(1) == target).all()
+    # the first move of each class undoes nothing that the second one does, which goes one way only
+    assert steps[1].before[0].sign().tolist() == steps[1].before[1].sign().tolist()
+    assert made(found, steps, 0) != [(j, 1 - d) for j, d in made(found, steps, 1)]
+
+
+def test_a_class_without_images_goes_the_opposite_way():
+    """Nothing tells what is best for it."""
+    score = leading(lambda styles: linear(styles) + 10)
+    found = found_of(score, LOW)
+    here = sides(found, 0)
+    assert candidates(found, here, count=9).tolist() == [[0, 0, 1], [1, 1, 0], [2, 0, 1]]
+    steps = chain(asking(score, found.bounds), found, here, count=1)
+    assert (made(found, steps, 0), made(found, steps, 1)) == ([(0, 0)], [(0, 1)])
+
+
+def sure(styles):
+    """Three cues of which any two make the classifier as sure as it can be, and a whisper."""
+    cues = 2 * styles[:, 0] + 1.8 * styles[:, 1] + 1.6 * styles[:, 2] + 1.2
+    return cues.clamp(-2, 2) + 0.001 * styles[:, 3]
+
+
+def test_a_classifier_that_is_sure_hides_no_cue():
+    """On top of two cues the third brings nothing and the whisper something; alone it is a cue."""
+    score = leading(sure)
+    found = found_of(score, LOW[:1].expand(5, -1) + torch.eye(5, 4) * 2, source=0)
+    here = sides(found, 1)
+    steps = chain(asking(score, found.bounds), found, here, count=10)
+    assert [j for j, _ in made(found, steps)] == [0, 1, 2, 3]
+    top = steps[2].after[0] - steps[2].before[0][:, None]
+    assert top.mean(0).argmax() == steps[2].moves[:, 0].tolist().index(3)
+    torch.testing.assert_close(steps[2].alone[0], steps[0].alone[0][:, 2:])
+
+
 def test_an_image_that_is_decided_waits_for_the_others():
     """The second move is worth more in all, the first to those that are not decided."""
     before = torch.tensor([2.0, -1.0])
-    after = torch.tensor([[2.0, 9.0], [0.5, -0.5]])
-    assert furthest([before], [after], 1.0) == 0
-    assert furthest([before], [after], 20.0) == 1
+    after, alone = torch.tensor([[2.0, 9.0], [0.5, -0.5]]), torch.zeros(2, 2)
+    assert furthest([before], [after], [alone], 1.0) == 0
+    assert furthest([before], [after], [alone], 20.0) == 1
     undone = torch.tensor([[0.0, 2.0], [0.0, -0.9]])  # what undoes the first image loses 1
-    assert furthest([before], [undone], 1.0) == 1
+    assert furthest([before], [undone], [alone], 1.0) == 1
 
 
-def test_leads_count_in_full_where_all_are_decided():
-    """Beyond the threshold, for what else raises the class and undoes nobody; None without one."""
-    before = torch.tensor([2.0, 3.0])
-    assert furthest([before], [torch.tensor([[-0.5, 2.1], [9.0, 3.1]])], 1.0) == 1
-    assert furthest([before], [torch.tensor([[-0.5], [9.0]])], 1.0) is None
-    assert furthest([before], [torch.tensor([[0.5, 2.1], [9.0, 3.1]])], 1.0) == 0  # still decided
-    assert furthest([before], [torch.tensor([[2.5, 4.0], [3.0, 3.5]])], 1.0) == 1
-    assert furthest([before], [torch.tensor([[1.0, 2.0], [3.0, 3.0]])], 1.0) is None
-    assert furthest([before], [torch.empty(2, 0)], 1.0) is None
+def test_what_gives_most_alone_goes_on_where_all_are_decided():
+    """Of what undoes nobody; None where nothing gives anything."""
+    before, alone = torch.tensor([2.0, 3.0]), torch.tensor([[0.3, 0.2], [0.3, 0.3]])
+
+    def on(after, alone=alone):
+        return furthest([before], [torch.tensor(after)], [alone], 1.0)
+
+    assert on([[2.0, 9.0], [3.0, 9.0]]) == 0
+    assert on([[0.5, 9.0], [0.5, 9.0]]) == 0  # less sure, still decided
+    assert on([[-0.5, 9.0], [9.0, 9.0]]) == 1
+    assert on([[-0.5, -0.5], [9.0, 9.0]]) is None
+    assert on([[2.0, 9.0], [3.0, 9.0]], -alone) is None
+    assert on([[], []], torch.empty(2, 0)) is None
 
 
 def test_no_side_pays_for_the_other_where_all_are_decided():
     """One image more decided on one side does not make up for one fewer on the other."""
     few, many = torch.tensor([2.0, 3.0]), torch.tensor([-1.0] + [2.0] * 8)
     after = torch.tensor([[-0.1], [9.0]]), torch.tensor([[1.0]] + [[2.0]] * 8)
-    assert furthest([few, many], after, 1.0) is None
+    alone = torch.ones(2, 1), torch.ones(9, 1)
+    assert furthest([few, many], after, alone, 1.0) is None
     kept = torch.tensor([[0.1], [9.0]]), after[1]
-    assert furthest([few, many], kept, 1.0) == 0
+    assert furthest([few, many], kept, alone, 1.0) == 0
 
 
 def test_sides_count_alike_however_many_images_they_have():
-    """Three images lose 0.2 each and one gains 0.5."""
+    """Three images lose 0.2 each and one gains 0.5, on top or alone."""
     few, many = torch.tensor([0.0]), torch.zeros(3)
     moves = torch.tensor([[0.5]]), torch.full((3, 1), -0.2)
-    assert furthest([few, many], moves, 1.0) == 0
+    nothing = torch.zeros(1, 1), torch.zeros(3, 1)
+    assert furthest([few, many], moves, nothing, 1.0) == 0
+    assert furthest([few + 2, many + 2], [x + 2 for x in moves], moves, 1.0) == 0
 
 
 def test_candidates_are_twice_as_many_and_raise_the_class():
@@ -247,10 +310,9 @@ def test_drawn_images_tell_how_sure_a_step_is():
     """Of two moves that each decide half of the images either wins; a clear one always does."""
     before = (torch.zeros(20),)
     after = (torch.stack([torch.arange(20.0) < 10, torch.arange(20.0) >= 10], 1).float(),)
-    close = chaining.Step(torch.tensor([[0, 1], [1, 1]]), before, after, 0)
-    clear = chaining.Step(
-        torch.tensor([[2, 1], [3, 1]]), before, (after[0] * 0 + torch.tensor([0.5, 0.1]),), 0
-    )
+    close = chaining.Step(torch.tensor([[0, 1], [1, 1]]), before, after, after, 0)
+    apart = (after[0] * 0 + torch.tensor([0.5, 0.1]),)
+    clear = chaining.Step(torch.tensor([[2, 1], [3, 1]]), before, apart, apart, 0)
     found = found_of(leading(linear), LOW, source=0)
     lists = [won(found, 1, [close, clear], torch.Generator().manual_seed(i)) for i in range(40)]
     firsts = [first for first, _ in lists]
@@ -262,7 +324,7 @@ def test_drawn_images_tell_how_sure_a_step_is():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), classes=st.integers(2, 4), sourced=st.booleans())
 def test_no_step_takes_the_images_back(seed, classes, sourced):
-    """Whatever the score: leads counted up to the threshold never fall, nor, then, in full."""
+    """Whatever the score: leads counted up to the threshold never fall, and nobody is undone."""
     draw = torch.Generator().manual_seed(seed)
     styles = torch.randn(12, 5, generator=draw)
     first, second = (torch.randn(5, n, generator=draw) for n in (6, classes))
@@ -280,16 +342,16 @@ def test_no_step_takes_the_images_back(seed, classes, sourced):
     assert len({int(step.moves[step.best, 0]) for step in steps}) == len(steps)
     for step in steps:
         pairs = list(zip(step.before, step.after, strict=True))
-        gains = {
-            most: sum((a.clamp(max=most) - b.clamp(max=most)[:, None]).mean(0) for b, a in pairs)
-            for most in (found.threshold, torch.inf)
-        }
-        capped, full = gains[found.threshold], gains[torch.inf]
-        if capped.max() > 0:
-            assert capped[step.best] == capped.max()
+        top = sum((a.clamp(max=1.0) - b.clamp(max=1.0)[:, None]).mean(0) for b, a in pairs)
+        alone = sum(each.mean(0) for each in step.alone)
+        if top.max() > 0:
+            assert top[step.best] == top.max()
         else:
-            assert capped[step.best] == 0
-            assert full[step.best] == full[capped == 0].max() > 0
+            assert all((a[:, step.best] > 0).sum() >= (b > 0).sum() for b, a in pairs)
+            kept = [
+                all((a[:, m] > 0).sum() >= (b > 0).sum() for b, a in pairs) for m in range(len(top))
+            ]
+            assert alone[step.best] == alone[torch.tensor(kept)].max() > 0
     for before, after in pairwise(steps):
         for was, now in zip(before.after, after.before, strict=True):
             torch.testing.assert_close(was[:, before.best], now)
@@ -312,9 +374,9 @@ def test_what_it_may_cost(images, classes, expected):
     assert chain_cost(images, classes, 2) == expected
 
 
-def test_a_side_turned_goes_the_other_way():
-    """Coordinates stay, directions are exchanged."""
-    moves = torch.tensor([[3, 0], [1, 1]])
+def test_each_side_goes_its_own_way():
+    """Coordinates are shared, directions are each side's."""
+    moves = torch.tensor([[3, 0, 1], [1, 1, 1]])
     rows = torch.tensor([0])
-    assert Side(1, rows, True).way(moves).tolist() == [[3, 1], [1, 0]]
-    assert Side(1, rows).way(moves).tolist() == moves.tolist()
+    assert Side(1, rows, 1).way(moves).tolist() == [[3, 1], [1, 1]]
+    assert Side(1, rows).way(moves).tolist() == [[3, 0], [1, 1]]

@@ -180,7 +180,7 @@ def shares(model: Plain, rows: list[list[float]], moves: list[list[int]]) -> lis
 
 def test_what_the_encoder_cannot_see_does_not_come_back():
     """The last coordinate draws a checkerboard, which has no gray: drawn again it is gone."""
-    moves = [[0, 1], [3, 1], [2, 0], [3, 0], [1, 1]]
+    moves = [[0, 1, 0], [3, 1, 0], [2, 0, 0], [3, 0, 1], [1, 1, 0]]
     model = Plain(seeing(0), smudge=0.3)
     assert shares(model, [*GRAYS, [0.2] * 4], moves) == [1.0, 0.0, 1.0, 0.0, 1.0]
 
@@ -188,7 +188,7 @@ def test_what_the_encoder_cannot_see_does_not_come_back():
 def test_p_draws_nothing_again():
     """It draws all that changes here, but it stays what it was: the encoder must have seen it."""
     model = Plain(seeing(0), by_p=0.5, by_w=0.0)
-    assert shares(model, [*GRAYS, [0.2] * 4], [[0, 1], [0, 0]]) == [0.0, 0.0]
+    assert shares(model, [*GRAYS, [0.2] * 4], [[0, 1, 0], [0, 0, 1]]) == [0.0, 0.0]
 
 
 def chosen(found: Search, target: int = 1) -> list[tuple[int, int]]:
@@ -204,7 +204,9 @@ def test_what_does_not_come_back_is_not_chosen(model, found, monkeypatch):
 
     def again(share_of) -> Search:
         def back(found, draw, redraw, ledger):
-            return lambda here: lambda moves: torch.tensor([share_of(j) for j, _ in moves.tolist()])
+            return lambda here: (
+                lambda moves: torch.tensor([share_of(j) for j, *_ in moves.tolist()])
+            )
 
         monkeypatch.setattr(choosing, "coming_back", back)
         return choosing.on_top(
@@ -246,7 +248,7 @@ def test_what_comes_back_is_kept_for_all_processes(tmp_path):
     found = searched(model, [*GRAYS, [0.2] * 4])
     ledger = Ledger(tmp_path / "searching")
     ledger.bind("a search")
-    moves, drawn = torch.tensor([[0, 1], [3, 1]]), []
+    moves, drawn = torch.tensor([[0, 1, 0], [3, 1, 0]]), []
 
     def redraw(images, p):
         drawn.append(len(images))

@@ -329,8 +329,8 @@ def test_a_tiny_cell_with_rivals_and_another_method(small, tmp_path: Path) -> No
     assert read_json(Run(run).about)["settings"]["begin_with"] == base
     assert table["hidden"] == table["deciding"][0]
     assert set(table["rivals"]) == {
-        *("attfind on plain", "stylespace on plain", "random coordinates", "sefa"),
-        *("latent gradient", "pixels", "grid"),
+        *("attfind on plain", "our list on plain", "stylespace on plain", "attfind's list"),
+        *("random coordinates", "sefa", "latent gradient", "pixels", "grid"),
     }
     for name, rival in table["rivals"].items():
         assert rival["f1"] is not None or rival["why_f1"], name

@@ -139,8 +139,8 @@ def test_on_real_networks_every_rival_edits() -> None:
     entrants = (rivals.on_generator(model, found, images), rivals.on_plain(model, found))
     methods = dict(chain(*entrants))
     assert set(methods) == {
-        *("random coordinates", "sefa", "latent gradient"),
-        *("attfind on plain", "stylespace on plain"),
+        *("attfind's list", "random coordinates", "sefa", "latent gradient"),
+        *("attfind on plain", "our list on plain", "stylespace on plain"),
     }
     for name, method in methods.items():
         assert isinstance(method, Method)

@@ -7,6 +7,8 @@ is measured on top of the ones before, and gives one ranked list for a class, or
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from math import inf
 from typing import Any
 
@@ -22,10 +24,12 @@ from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
 SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
+REST_BY = "alone"  # how a list goes on where nothing helps on top (`furthest`) [O]
 BLOCKS = 4  # times as many candidates are looked at, where some do not come back [O]
 
-Moves = Int64[Tensor, "m 2"]  # coordinate, direction
-Measure = Callable[[Styles, Logits, Moves], Float[Tensor, "n m k"]]
+Moves = Int64[Tensor, "m ways"]  # coordinate, and the direction in which each side makes it
+Way = Int64[Tensor, "m 2"]  # coordinate and direction, of one side
+Measure = Callable[[Styles, Logits, Way], Float[Tensor, "n m k"]]
 """What each move changes in the logits of images that stand at these styles and logits."""
 Back = Callable[[Sequence["Side"]], Callable[[Moves], Float[Tensor, " m"]]]
 """For images, what share of each move's change of the picture comes back (`choosing`)."""
@@ -38,17 +42,16 @@ class Side:
     Args:
         target: index of the class.
         rows: which images of the search.
-        turned: the moves of a chain are made in the opposite direction: the other one of two
-            classes, which share one list.
+        place: among the sides of a list, which gives each move a direction for each.
     """
 
     target: int
     rows: Int64[Tensor, " n"]
-    turned: bool = False
+    place: int = 0
 
-    def way(self, moves: Moves) -> Moves:
+    def way(self, moves: Moves) -> Way:
         """The moves as this side makes them."""
-        return torch.stack([moves[:, 0], moves[:, 1] ^ int(self.turned)], 1)
+        return moves[:, [0, 1 + self.place]]
 
 
 @dataclass(frozen=True)
@@ -56,28 +59,31 @@ class Step:
     """One step of a chain: the moves that could be made next, and which of them was.
 
     Args:
-        moves: `[m, 2]` coordinate and direction.
+        moves: `[m, 1 + sides]` coordinate and directions.
         before: of each side the `[n]` leads of its target over the best other class, in logits.
         after: of each side the `[n, m]` leads after each of the moves.
+        alone: of each side the `[n, m]` gains of each move on images that nothing else has moved,
+            leads counted up to the threshold.
         best: the move that was made.
     """
 
     moves: Moves
     before: tuple[Float[Tensor, " _"], ...]
     after: tuple[Float[Tensor, "_ m"], ...]
+    alone: tuple[Float[Tensor, "_ m"], ...]
     best: int
 
 
 def sides(found: Search, target: int) -> list[Side]:
     """The images over which a chain towards a class is sought, up to 64 of each side.
 
-    Two classes share one chain, towards the first; the images of the first go the opposite way.
+    Two classes share one chain: each of its moves has a direction towards either.
     """
-    ways = [(0, False), (1, True)] if _shared(found) else [(target, False)]
-    every = [(k, rows_of(found, k), turned) for k, turned in ways]
+    targets = [0, 1] if _shared(found) else [target]
+    every = [(k, rows_of(found, k), place) for place, k in enumerate(targets)]
     return [
-        Side(k, rows[spread(len(rows), ON).to(rows.device)], turned)
-        for k, rows, turned in every
+        Side(k, rows[spread(len(rows), ON).to(rows.device)], place)
+        for k, rows, place in every
         if len(rows)
     ]
 
@@ -101,44 +107,72 @@ def candidates(
     barred: Collection[int] = (),
     back: Back | None = None,
 ) -> Moves:
-    """The moves that alone take the images furthest, twice as many as are wanted.
+    """Moves of the coordinates that alone take the images furthest, twice as many as are wanted.
 
-    Only such as raise the targets' logits on the whole: an attribute stands for something alone.
+    Only such as raise the targets' logits on the whole: an attribute stands for something alone. A
+    side's direction is the better one, and the other one too where that also raises its target:
+    what one factor does may depend on another, as in an exclusive or.
 
     Args:
         found: effects of all moves.
         here: the images, one side at least.
         count: attributes wanted.
         barred: coordinates that are out of the question.
-        back: what comes back of moves: half of it must. Asked for twice as many moves as are wanted
-            at a time, four times at most; where none of all these does, nothing is asked of them.
+        back: what comes back of moves: half of it must, of a coordinate's best one. Asked for twice
+            as many coordinates as are wanted at a time, four times at most; where none of all these
+            does, nothing is asked of them.
+
+    Returns:
+        The best coordinate's moves first.
     """
-    gains = rises = found.effects.new_zeros(found.effects.shape[1:3])
+    gained, risen = zip(*(_alone(found, side) for side in here), strict=True)
+    ways = torch.tensor([*product((0, 1), repeat=len(here))], device=found.effects.device)
+    if _shared(found) and len(here) == 1:  # no image of the other class: it goes the opposite way
+        ways = torch.tensor([(0, 1), (1, 0)], device=found.effects.device)
+
+    def along(each: Sequence[Tensor]) -> Tensor:  # [sides, j, ways]
+        return torch.stack([x[:, ways[:, s.place]] for x, s in zip(each, here, strict=True)])
+
+    good = [(r > 0) | (g == g.amax(1, keepdim=True)) for g, r in zip(gained, risen, strict=True)]
+    possible = along(good).all(0) & (along(risen).sum(0) > 0)
+    possible[list(barred)] = False
+    best, which = along(gained).sum(0).masked_fill(~possible, -inf).max(1)
+    order = best.argsort(descending=True, stable=True)
+    order = order[best[order] > -inf]
+    if back is not None:
+        first = torch.cat([order[:, None], ways[which[order]]], 1).to(found.styles.device)
+        order = order[_back_again(back(here), first, 2 * count)]
+    row, way = possible[order[: 2 * count]].nonzero(as_tuple=True)
+    return torch.cat([order[row][:, None], ways[way]], 1).to(found.styles.device)
+
+
+def _alone(found: Search, side: Side) -> tuple[Float[Tensor, "j 2"], Float[Tensor, "j 2"]]:
+    """How far moves take a side's images, in mean lead up to the threshold and in logits."""
+    gained = risen = found.effects.new_zeros(found.effects.shape[1:3])
     # a fast search foretells the classes it seeks only: of others nothing can be said of all moves
     foretold = (found.made.get("certificate") or {}).get("correlation", ())
     partly = 0 < len(foretold) < len(found.classes) and not _shared(found)
-    for side in here:
-        for row in side.rows.tolist():  # one image at a time: no copy of a large table
-            effects, base = found.effects[row], found.logits[row].to(found.effects)
-            effects = effects.flip(1) if side.turned else effects
-            own, before = effects[..., side.target], lead(base, side.target)
-            after = before + own if partly else lead(base + effects, side.target)
-            gain = after.clamp(max=found.threshold) - before.clamp(max=found.threshold)
-            gains = gains + gain / len(side.rows)
-            rises = rises + own / len(side.rows)
-    gains = gains.masked_fill(rises <= 0, -inf)
-    gains[list(barred)] = -inf
-    order = gains.flatten().argsort(descending=True, stable=True)
-    order = order[gains.flatten()[order] > -inf].to(found.styles.device)
-    moves = torch.stack([order // 2, order % 2], 1)
-    if back is None:
-        return moves[: 2 * count]
-    share, kept = back(here), moves[:0]
-    for some in moves.split(2 * count)[:BLOCKS]:
-        kept = torch.cat([kept, some[share(some) >= COMES_BACK]])[: 2 * count]
-        if len(kept) == 2 * count:
+    for row in side.rows.tolist():  # one image at a time: no copy of a large table
+        effects, base = found.effects[row], found.logits[row].to(found.effects)
+        own, before = effects[..., side.target], lead(base, side.target)
+        after = before + own if partly else lead(base + effects, side.target)
+        gain = after.clamp(max=found.threshold) - before.clamp(max=found.threshold)
+        gained = gained + gain / len(side.rows)
+        risen = risen + own / len(side.rows)
+    return gained, risen
+
+
+def _back_again(
+    share: Callable[[Moves], Float[Tensor, " m"]], moves: Moves, most: int
+) -> Int64[Tensor, " some"]:
+    """Which moves come back, in their order, as many as are wanted; all where none does."""
+    kept: list[int] = []
+    for place, some in enumerate(moves.split(most)[:BLOCKS]):
+        back = (share(some) >= COMES_BACK).nonzero().flatten().tolist()
+        kept += [place * most + one for one in back]
+        if len(kept) >= most:
             break
-    return kept if len(kept) else moves[: 2 * count]
+    return torch.tensor(kept or [*range(len(moves))], dtype=torch.long)
 
 
 def chain(
@@ -163,13 +197,14 @@ def chain(
         moves: to choose among; by default the `candidates`.
 
     Returns:
-        The steps; it ends where no move takes the images further.
+        The steps; it ends where no move takes the images further, and none does alone.
     """
     if not here:
         return []
     if moves is None:
         moves = candidates(found, here, count=count, barred=barred, back=back)
     steps: list[Step] = []
+    alone: tuple[Tensor, ...] = ()
     styles = [found.styles[side.rows] for side in here]
     logits = [found.logits[side.rows].to(styles[0]) for side in here]
     while len(moves) and len(steps) < count:
@@ -177,45 +212,60 @@ def chain(
         reached = [base[:, None] + measure(row, base, side.way(moves)) for side, row, base in given]
         before = tuple(lead(base, side.target) for side, _, base in given)
         after = tuple(lead(r, side.target) for side, r in zip(here, reached, strict=True))
-        best = furthest(before, after, found.threshold)
+        alone = alone or tuple(map(partial(gains, most=found.threshold), before, after))
+        best = furthest(before, after, alone, found.threshold)
         if best is None:
             break
-        steps.append(Step(moves, before, after, best))
+        steps.append(Step(moves, before, after, alone, best))
         made = [side.way(moves)[best].tolist() for side in here]
         styles = [
             shift(row, *move, found.bounds, found.strength)
             for row, move in zip(styles, made, strict=True)
         ]
         logits = [each[:, best] for each in reached]
-        moves = moves[moves[:, 0] != moves[best, 0]]
+        left = moves[:, 0] != moves[best, 0]
+        moves, alone = moves[left], tuple(each[:, left] for each in alone)
     return steps
 
 
+def gains(
+    before: Float[Tensor, " _"], after: Float[Tensor, "_ m"], most: float
+) -> Float[Tensor, "_ m"]:
+    """What moves bring to a side's images, in leads that count up to a most."""
+    return after.clamp(max=most) - before.clamp(max=most)[:, None]
+
+
 def furthest(
-    before: Sequence[Float[Tensor, " _"]], after: Sequence[Float[Tensor, "_ m"]], threshold: float
+    before: Sequence[Float[Tensor, " _"]],
+    after: Sequence[Float[Tensor, "_ m"]],
+    alone: Sequence[Float[Tensor, "_ m"]],
+    threshold: float,
 ) -> int | None:
     """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
 
     So an image that is decided gives nothing more, and counts where it would be undone. Where no
-    move gives anything, leads count in full, of moves after which no side has fewer images decided;
-    None where that is no gain either.
+    move gives anything on top, the one that gives most alone is taken: what else decides, of moves
+    after which no side has fewer images decided. A classifier that is sure cannot be surer, so what
+    is on top tells nothing there. None where nothing gives anything.
+
+    Args:
+        before, after, alone: of a `Step`.
+        threshold: up to which leads count.
     """
     pairs = list(zip(before, after, strict=True))
-
-    def gains(most: float) -> Float[Tensor, " m"]:
-        sides = [
-            (then.clamp(max=most) - now.clamp(max=most)[:, None]).mean(0) for now, then in pairs
-        ]
-        return torch.stack(sides).sum(0)
-
-    capped = gains(threshold)
-    if not len(capped):
+    on_top = _total([gains(now, then, threshold) for now, then in pairs])
+    if not len(on_top):
         return None
-    if capped.max() > 0:
-        return int(capped.argmax())
+    if on_top.max() > 0:
+        return int(on_top.argmax())
     fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
-    full = gains(inf).masked_fill(fewer, -inf)
-    return int(full.argmax()) if full.max() > 0 else None
+    rest = _total(alone).masked_fill(fewer, -inf)
+    return int(rest.argmax()) if rest.max() > 0 else None
+
+
+def _total(sides: Sequence[Float[Tensor, "_ m"]]) -> Float[Tensor, " m"]:
+    """Sum over sides of the means over their images."""
+    return torch.stack([side.mean(0) for side in sides]).sum(0)
 
 
 def chains(
@@ -244,8 +294,8 @@ def chains(
 
 def towards(found: Search, target: int, step: Step, which: int) -> tuple[int, int]:
     """Coordinate and direction of a move of a step, as it goes towards a class."""
-    coordinate, direction = step.moves[which].tolist()
-    return coordinate, direction ^ int(_shared(found) and target == 1)
+    coordinate, *directions = step.moves[which].tolist()
+    return coordinate, directions[target if _shared(found) else 0]
 
 
 def won(
@@ -263,9 +313,11 @@ def won(
     rows = [torch.randint(len(side), (len(side),), generator=draw) for side in steps[0].before]
     best = [
         furthest(
-            [side[some] for side, some in zip(step.before, rows, strict=True)],
-            [side[some] for side, some in zip(step.after, rows, strict=True)],
-            found.threshold,
+            *(
+                [side[some] for side, some in zip(sides, rows, strict=True)]
+                for sides in (step.before, step.after, step.alone)
+            ),
+            threshold=found.threshold,
         )
         for step in steps
     ]

@@ -12,12 +12,14 @@ from torch import Tensor
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
 from stylex.chaining import (
+    REST_BY,
     SEEN_AGAIN,
     Back,
     Measure,
     Moves,
     Side,
     Step,
+    Way,
     chain_cost,
     chains,
     rows_of,
@@ -49,7 +51,7 @@ def engine(
 ) -> Measure:
     """The exact engine of AttFind as `chain` asks it; arguments as for `sweep.measure`."""
 
-    def measure(styles: Styles, logits: Logits, moves: Moves) -> Float[Tensor, "n m k"]:
+    def measure(styles: Styles, logits: Logits, moves: Way) -> Float[Tensor, "n m k"]:
         coordinates, which = moves[:, 0].unique(return_inverse=True)
         wanted = torch.zeros(len(coordinates), 2, dtype=torch.bool, device=moves.device)
         wanted[which, moves[:, 1]] = True
@@ -158,7 +160,8 @@ def on_top(
 
     Returns:
         A search of rule "subset"; `made["candidates"]` are the moves that each class's chain chose
-        from, `made["comes_back"]` is what was asked of them. Effects of a fast search that were
+        from, `made["comes_back"]` is what was asked of them, `made["rest_by"]` how the list goes
+        on where nothing helps on top. Effects of a fast search that were
         foretold and are reported now are measured, in place.
 
     Raises:
@@ -176,7 +179,7 @@ def on_top(
     moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
     named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
     made: dict[str, Any] = found.made | {"count": count, "candidates": named}
-    made["comes_back"] = COMES_BACK if redraw else None
+    made |= {"comes_back": COMES_BACK if redraw else None, "rest_by": REST_BY}
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
         some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
@@ -187,8 +190,8 @@ def on_top(
     if (said := made.get("certificate")) is not None:
         says = (
             f"{said['says']} The list was then chosen on top of each other, measured exactly, from "
-            f"up to {2 * count} moves for each class that alone take its images furthest, by what "
-            "was measured or foretold, and that the model draws again where any of them does."
+            f"up to {2 * count} coordinates for each class that alone take its images furthest, by "
+            "what was measured or foretold, and that the model draws again where any of them does."
         )
         made["certificate"] = said | {"says": says}
     attributes = []

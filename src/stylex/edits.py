@@ -115,9 +115,13 @@ class Moves:
 def of_search(
     found: Search, encode: Callable[[Images], Styles], synthesize: Callable[[Styles], Images]
 ) -> Moves:
-    """The attributes that AttFind found for two classes."""
+    """The attributes that AttFind found for two classes, on one list for both."""
     ways = single(found.towards(1), found.styles.shape[1])
-    return Moves.within(encode, synthesize, ways, found.styles)
+    moves = Moves.within(encode, synthesize, ways, found.styles)
+    pairs = zip(found.towards(0), found.towards(1), strict=True)
+    same = torch.tensor([a.direction == b.direction for a, b in pairs], dtype=torch.bool)
+    moves.ends[0, same] = moves.ends[1, same]  # one end for both classes
+    return moves
 
 
 def single(attributes: Sequence[Attribute], size: int) -> Float[Tensor, "m size"]:

@@ -21,6 +21,7 @@ import torch
 
 from stylex import explaining, rivals
 from stylex.attfind import Search
+from stylex.chaining import REST_BY
 from stylex.classifier import Classifier
 from stylex.data import ImageSet, read_splits
 from stylex.drawing import (
@@ -64,7 +65,7 @@ GENTLY |= AWAKE | {"discriminator_rate": 0.0017}
 BASE_IMAGES = 60_000  # that are drawn for a base
 # how a cell is searched: options of it, and what it asks of its moves
 SEARCHING: dict[str, Any] = {"mode": "fast", "rule": "subset"}
-ASKING: dict[str, Any] = SEARCHING | {"comes_back": COMES_BACK}
+ASKING: dict[str, Any] = SEARCHING | {"comes_back": COMES_BACK, "rest_by": REST_BY}
 
 
 def cell(
@@ -305,8 +306,8 @@ def search(model: StylEx, photos: ImageSet, files: Run) -> Search:
 
 
 def how(found: Search) -> dict[str, Any]:
-    """Mode and rule of a search and what it asked of its moves, to be compared with `ASKING`."""
-    return {"rule": found.rule} | {name: found.made.get(name) for name in ("mode", "comes_back")}
+    """Mode and rule of a search and how its list was chosen, to be compared with `ASKING`."""
+    return {"rule": found.rule} | {name: found.made.get(name) for name in ASKING if name != "rule"}
 
 
 # --- found against true --------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stylex.attfind import Search
+from stylex.choosing import again
 from stylex.edits import Bench, Method, Moves, Vectors, of_search, single
 from stylex.metrics import random_attributes
 from stylex.model import StylEx, in_batches
@@ -39,10 +40,11 @@ def on_plain(model: StylEx, found: Search) -> Iterator[tuple[str, Method]]:
 
     Args:
         model: that generator, with the classifier to explain.
-        found: AttFind's search on it: the paper's method less its training.
+        found: our search on it: all of ours less its training.
     """
     encode, draw = partial(in_batches, model.styles), partial(in_batches, model.synthesize)
-    yield "attfind on plain", of_search(found, encode, draw)
+    yield "attfind on plain", of_search(notebooks(model, found), encode, draw)
+    yield "our list on plain", of_search(found, encode, draw)
     chosen = stylespace(found.styles, found.logits, coordinates=model.layout.searched)
     ways = single(chosen, found.styles.shape[1])
     yield "stylespace on plain", Moves.within(encode, draw, ways, found.styles)
@@ -55,10 +57,11 @@ def on_generator(model: StylEx, found: Search, images: Images) -> Iterator[tuple
 
     Args:
         model: the generator, with the classifier to explain.
-        found: AttFind's search.
+        found: our search.
         images: the search's own, `[n, c, h, w]`.
     """
     styles, synthesize = partial(in_batches, model.styles), partial(in_batches, model.synthesize)
+    yield "attfind's list", of_search(notebooks(model, found), styles, synthesize)
     chance = random_attributes(COUNT, coordinates=model.layout.searched, target=1)
     ways = single(chance, found.styles.shape[1])
     yield "random coordinates", Moves.within(styles, synthesize, ways, found.styles)
@@ -77,6 +80,11 @@ def on_generator(model: StylEx, found: Search, images: Images) -> Iterator[tuple
     yield "sefa", ranked(eigen, partial(in_batches, model.classifier), codes)
     slope = gradient(draw, model.classifier, codes.clone())[:, :latent]
     yield "latent gradient", moves(_padded(functional.normalize(slope), codes.shape[1]), codes)
+
+
+def notebooks(model: StylEx, found: Search) -> Search:
+    """The list that the paper's notebook would choose from the same effects (method.md 4.3)."""
+    return again(model, found, rule="cumulative", count=COUNT)
 
 
 def stylespace(
