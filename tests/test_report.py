@@ -416,6 +416,21 @@ def test_both_directions_stand_in_one_card(page):
     assert "<img" not in again
 
 
+def test_a_move_that_raises_both_classes_says_so(tmp_path, page):
+    """Of an exclusive or: neither is the other's opposite, so each card shows its own pictures."""
+    says = "The same move also raises {}: what it does depends on the rest of the image."
+    assert "The same move also raises" not in page
+    run = make_run(tmp_path)
+    search = json.loads(run.search.read_text())
+    search["attributes"][2]["direction"] = 0
+    write_json(run.search, search)
+    page = write_report(run.path).read_text("utf-8")
+    for place, other in (("0-1", "sick"), ("1-1", "healthy")):
+        assert says.format(other) in card(page, place)
+        assert "beside the opposite direction" not in card(page, place)
+    assert page.count("The same move also raises") == 2
+
+
 def test_too_few_images_are_said_and_not_shown(page):
     """Method.md 4.4: fewer than three images, nothing is shown."""
     card = re.search(r'<article[^>]*id="attribute-0-2".*?</article>', page, re.DOTALL).group()

@@ -150,6 +150,10 @@ def _card(
         attribute["marks"],
         _attribute_facts(attribute),
     ]
+    if len(classes) == 2 and any(_same_move(attribute, other) for other in found):
+        other = named(classes, 1 - attribute["target"])
+        says = f"The same move also raises {other}: what it does depends on the rest of the image."
+        parts.append(note(says))
     if attribute["id"] in shown:
         first = shown[attribute["id"]]
         link = tag("a", _title(first, classes), href=f"#{first['id']}")
@@ -182,6 +186,11 @@ def _title(attribute: Json, classes: Sequence[str]) -> str:
 def _opposite(one: Json, other: Json) -> bool:
     different = all(one[key] != other[key] for key in ("target", "direction"))
     return different and one["coordinate"] == other["coordinate"]
+
+
+def _same_move(one: Json, other: Json) -> bool:
+    alike = all(one[key] == other[key] for key in ("coordinate", "direction"))
+    return alike and one["target"] != other["target"]
 
 
 def _attribute_facts(attribute: Json) -> Html:

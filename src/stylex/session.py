@@ -299,13 +299,13 @@ class Session:
         """
         styles = self.styles[spread(len(self.styles), COMPARED)]
         before = (await self._draw_all(styles))[0]
+        mine, yours = (session.classified(before) for session in (self, other))
         table = []
         for a in self.found.attributes:
             way = _way(a.direction, self.found.strength)
             after = (await self._draw_all(self._moved(styles, {a.coordinate: way})))[0]
             name = self.model.classes[a.target]
-            theirs = other.effect(before, after, name)
-            ours = self.effect(before, after, name)
+            theirs, ours = other.effect(yours, after, name), self.effect(mine, after, name)
             used = [e is not None and e > CHANGED for e in (ours, theirs)]
             table.append(
                 {"coordinate": a.coordinate, "direction": a.direction, "target": a.target}
@@ -313,12 +313,16 @@ class Session:
             )
         return table
 
-    def effect(self, before: Images, after: Images, name: str) -> float | None:
+    def classified(self, images: Images) -> Logits:
+        """What this classifier says of images."""
+        with torch.inference_mode():
+            return self.model.classifier(images)
+
+    def effect(self, before: Logits, after: Images, name: str) -> float | None:
         """Mean change of the logit of a class, None where this classifier has no such class."""
         if name not in self.model.classes:
             return None
-        with torch.inference_mode():
-            change = self.model.classifier(after) - self.model.classifier(before)
+        change = self.classified(after) - before
         return round(change[:, self.model.classes.index(name)].mean().item(), 3)
 
     def _of(self, image: int) -> Styles:
