@@ -60,6 +60,12 @@ def undoing(styles):
     return 0.8 * a + 0.75 * b - 1.6 * (a + 1) * (b + 1) / 4 + 0.3 * styles[:, 2] - 0.3
 
 
+def best(before, after, alone, threshold=1.0):
+    """Of moves in opposite directions."""
+    opposite = torch.ones(after[0].shape[1], dtype=torch.bool)
+    return furthest(before, after, alone, opposite, threshold=threshold)
+
+
 def made(found, steps, target=1):
     """The moves of a chain, towards a class."""
     return [towards(found, target, step, step.best) for step in steps]
@@ -161,9 +167,8 @@ def test_what_one_factor_does_may_depend_on_another():
         for move in made(found, steps, target):
             moved = shift(moved, *move, found.bounds)
         assert (score(moved).argmax(1) == target).all()
-    # the first move of each class undoes nothing that the second one does, which goes one way only
-    assert steps[1].before[0].sign().tolist() == steps[1].before[1].sign().tolist()
-    assert made(found, steps, 0) != [(j, 1 - d) for j, d in made(found, steps, 1)]
+    # opposite first; then the rest of both classes wants the second coordinate at one end
+    assert [bool(step.opposite[step.best]) for step in steps] == [True, False]
 
 
 def test_a_class_without_images_goes_the_opposite_way():
@@ -198,10 +203,10 @@ def test_an_image_that_is_decided_waits_for_the_others():
     """The second move is worth more in all, the first to those that are not decided."""
     before = torch.tensor([2.0, -1.0])
     after, alone = torch.tensor([[2.0, 9.0], [0.5, -0.5]]), torch.zeros(2, 2)
-    assert furthest([before], [after], [alone], 1.0) == 0
-    assert furthest([before], [after], [alone], 20.0) == 1
+    assert best([before], [after], [alone]) == 0
+    assert best([before], [after], [alone], 20.0) == 1
     undone = torch.tensor([[0.0, 2.0], [0.0, -0.9]])  # what undoes the first image loses 1
-    assert furthest([before], [undone], [alone], 1.0) == 1
+    assert best([before], [undone], [alone]) == 1
 
 
 def test_what_gives_most_alone_goes_on_where_all_are_decided():
@@ -209,7 +214,7 @@ def test_what_gives_most_alone_goes_on_where_all_are_decided():
     before, alone = torch.tensor([2.0, 3.0]), torch.tensor([[0.3, 0.2], [0.3, 0.3]])
 
     def on(after, alone=alone):
-        return furthest([before], [torch.tensor(after)], [alone], 1.0)
+        return best([before], [torch.tensor(after)], [alone])
 
     assert on([[2.0, 9.0], [3.0, 9.0]]) == 0
     assert on([[0.5, 9.0], [0.5, 9.0]]) == 0  # less sure, still decided
@@ -224,9 +229,9 @@ def test_no_side_pays_for_the_other_where_all_are_decided():
     few, many = torch.tensor([2.0, 3.0]), torch.tensor([-1.0] + [2.0] * 8)
     after = torch.tensor([[-0.1], [9.0]]), torch.tensor([[1.0]] + [[2.0]] * 8)
     alone = torch.ones(2, 1), torch.ones(9, 1)
-    assert furthest([few, many], after, alone, 1.0) is None
+    assert best([few, many], after, alone) is None
     kept = torch.tensor([[0.1], [9.0]]), after[1]
-    assert furthest([few, many], kept, alone, 1.0) == 0
+    assert best([few, many], kept, alone) == 0
 
 
 def test_sides_count_alike_however_many_images_they_have():
@@ -234,8 +239,27 @@ def test_sides_count_alike_however_many_images_they_have():
     few, many = torch.tensor([0.0]), torch.zeros(3)
     moves = torch.tensor([[0.5]]), torch.full((3, 1), -0.2)
     nothing = torch.zeros(1, 1), torch.zeros(3, 1)
-    assert furthest([few, many], moves, nothing, 1.0) == 0
-    assert furthest([few + 2, many + 2], [x + 2 for x in moves], moves, 1.0) == 0
+    assert best([few, many], moves, nothing) == 0
+    assert best([few + 2, many + 2], [x + 2 for x in moves], moves) == 0
+
+
+def test_directions_are_opposite_but_for_a_clear_gain():
+    """The second move goes one way for both: taken where no error of the mean could make it so."""
+    before, opposite = torch.zeros(4), torch.tensor([True, False])
+
+    def on(first, second):
+        after = torch.tensor([first, second]).T
+        nothing = torch.zeros_like(after)
+        return furthest([before], [after], [nothing], opposite, threshold=1.0)
+
+    assert on([0.2] * 4, [0.3] * 4) == 1  # on every image
+    assert on([0.2] * 4, [0.1, 0.1, 0.1, 0.9]) == 0  # on one: 0.1 more, by an error of 0.17
+    assert on([-0.2] * 4, [0.1, 0.1, -0.3, 0.9]) == 1  # the first gives nothing
+    assert on([0.2] * 4, [0.2] * 4) == 0
+    assert on([-0.2] * 4, [-0.1] * 4) is None
+    step = chaining.Step(torch.tensor([[3, 0, 1], [3, 1, 1]]), (), (), ())
+    assert step.opposite.tolist() == [True, False]
+    assert chaining.Step(torch.tensor([[3, 0], [3, 1]]), (), (), ()).opposite.tolist() == [True] * 2
 
 
 def test_candidates_are_twice_as_many_and_raise_the_class():

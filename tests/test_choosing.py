@@ -73,8 +73,8 @@ def test_attributes_add_to_each_other(model, found):
 
     levels = [reached(count) for count in range(len(found.towards(1)) + 1)]
     assert len(levels) > 1
-    for (lead, decided), (next_lead, next_decided) in pairwise(levels):
-        assert next_lead > lead or next_decided >= decided
+    for (level, decided), (next_level, next_decided) in pairwise(levels):
+        assert next_level > level or next_decided >= decided
 
 
 def test_two_classes_share_their_list(found):

@@ -6,14 +6,14 @@ is measured on top of the ones before, and gives one ranked list for a class, or
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import inf
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from stylex.attfind import Search
@@ -24,6 +24,7 @@ from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
 SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
+CLEARLY = 2.0  # standard errors that a direction other than the opposite one must be better by [O]
 REST_BY = "alone"  # how a list goes on where nothing helps on top (`furthest`) [O]
 BLOCKS = 4  # times as many candidates are looked at, where some do not come back [O]
 
@@ -71,7 +72,12 @@ class Step:
     before: tuple[Float[Tensor, " _"], ...]
     after: tuple[Float[Tensor, "_ m"], ...]
     alone: tuple[Float[Tensor, "_ m"], ...]
-    best: int
+    best: int = 0
+
+    @property
+    def opposite(self) -> Bool[Tensor, " m"]:
+        """Moves that no two sides make in the same direction."""
+        return (self.moves[:, 1:2] != self.moves[:, 2:]).all(1)  # of one side there is no other
 
 
 def sides(found: Search, target: int) -> list[Side]:
@@ -213,10 +219,11 @@ def chain(
         before = tuple(lead(base, side.target) for side, _, base in given)
         after = tuple(lead(r, side.target) for side, r in zip(here, reached, strict=True))
         alone = alone or tuple(map(partial(gains, most=found.threshold), before, after))
-        best = furthest(before, after, alone, found.threshold)
+        step = Step(moves, before, after, alone)
+        best = furthest(before, after, alone, step.opposite, threshold=found.threshold)
         if best is None:
             break
-        steps.append(Step(moves, before, after, alone, best))
+        steps.append(replace(step, best=best))
         made = [side.way(moves)[best].tolist() for side in here]
         styles = [
             shift(row, *move, found.bounds, found.strength)
@@ -239,6 +246,8 @@ def furthest(
     before: Sequence[Float[Tensor, " _"]],
     after: Sequence[Float[Tensor, "_ m"]],
     alone: Sequence[Float[Tensor, "_ m"]],
+    opposite: Bool[Tensor, " m"],
+    *,
     threshold: float,
 ) -> int | None:
     """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
@@ -250,22 +259,34 @@ def furthest(
 
     Args:
         before, after, alone: of a `Step`.
+        opposite: moves that two classes make in opposite directions; one class makes no others.
         threshold: up to which leads count.
     """
     pairs = list(zip(before, after, strict=True))
-    on_top = _total([gains(now, then, threshold) for now, then in pairs])
-    if not len(on_top):
+    on_top = [gains(now, then, threshold) for now, then in pairs]
+    best = _most(on_top, opposite)
+    if best is None and len(opposite):
+        fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
+        left = (~fewer).nonzero().flatten()
+        best = _most([each[:, left] for each in alone], opposite[left])
+        best = best if best is None else int(left[best])
+    return best
+
+
+def _most(sides: Sequence[Float[Tensor, "_ m"]], opposite: Bool[Tensor, " m"]) -> int | None:
+    """The move that gives most, None where none gives anything.
+
+    Of opposite directions where the others are not clearly better: by two standard errors over the
+    images. Otherwise few undecided images would turn a direction round for next to nothing.
+    """
+    total = torch.stack([side.mean(0) for side in sides]).sum(0)
+    if not len(total) or not total.max() > 0:
         return None
-    if on_top.max() > 0:
-        return int(on_top.argmax())
-    fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
-    rest = _total(alone).masked_fill(fewer, -inf)
-    return int(rest.argmax()) if rest.max() > 0 else None
-
-
-def _total(sides: Sequence[Float[Tensor, "_ m"]]) -> Float[Tensor, " m"]:
-    """Sum over sides of the means over their images."""
-    return torch.stack([side.mean(0) for side in sides]).sum(0)
+    best, plain = int(total.argmax()), int(total.masked_fill(~opposite, -inf).argmax())
+    more = [side[:, best] - side[:, plain] for side in sides]
+    doubt = sum(float(each.var(correction=0)) / len(each) for each in more) ** 0.5
+    clear = total[best] - total[plain] > CLEARLY * doubt
+    return plain if opposite[plain] and total[plain] > 0 and not clear else best
 
 
 def chains(
@@ -317,6 +338,7 @@ def won(
                 [side[some] for side, some in zip(sides, rows, strict=True)]
                 for sides in (step.before, step.after, step.alone)
             ),
+            opposite=step.opposite,
             threshold=found.threshold,
         )
         for step in steps
