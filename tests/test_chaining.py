@@ -243,20 +243,22 @@ def test_sides_count_alike_however_many_images_they_have():
     assert best([few + 2, many + 2], [x + 2 for x in moves], moves) == 0
 
 
-def test_directions_are_opposite_but_for_a_clear_gain():
-    """The second move goes one way for both: taken where no error of the mean could make it so."""
-    before, opposite = torch.zeros(4), torch.tensor([True, False])
+def test_classes_go_one_way_only_where_both_clearly_gain():
+    """The second move is such a one: as good as it may be for one, the other must have some of it."""
+    first, second = torch.zeros(4), torch.zeros(3)
+    opposite = torch.tensor([True, False])
 
-    def on(first, second):
-        after = torch.tensor([first, second]).T
-        nothing = torch.zeros_like(after)
-        return furthest([before], [after], [nothing], opposite, threshold=1.0)
+    def on(gains, others, opposite=opposite):
+        after = [torch.tensor([[0.1, gain] for gain in side]) for side in (gains, others)]
+        nothing = [torch.zeros_like(side) for side in after]
+        return furthest([first, second], after, nothing, opposite, threshold=1.0)
 
-    assert on([0.2] * 4, [0.3] * 4) == 1  # on every image
-    assert on([0.2] * 4, [0.1, 0.1, 0.1, 0.9]) == 0  # on one: 0.1 more, by an error of 0.17
-    assert on([-0.2] * 4, [0.1, 0.1, -0.3, 0.9]) == 1  # the first gives nothing
-    assert on([0.2] * 4, [0.2] * 4) == 0
-    assert on([-0.2] * 4, [-0.1] * 4) is None
+    assert on([0.9] * 4, [0.01] * 3) == 1
+    assert on([0.9] * 4, [0.0] * 3) == 0
+    assert on([0.9] * 4, [0.0, 0.0, 0.9]) == 0  # 0.3 by an error of 0.24
+    assert on([0.9] * 4, [0.0, 0.0, 0.9], torch.tensor([True, True])) == 1
+    assert on([0.1, 0.1, 0.1, 0.9], [0.3] * 3) == 0  # 0.3 by 0.17
+    assert on([0.2, 0.1, 0.1, 0.2], [0.01] * 3) == 0  # 0.16 in all, the opposite one 0.2
     step = chaining.Step(torch.tensor([[3, 0, 1], [3, 1, 1]]), (), (), ())
     assert step.opposite.tolist() == [True, False]
     assert chaining.Step(torch.tensor([[3, 0], [3, 1]]), (), (), ()).opposite.tolist() == [True] * 2

@@ -24,7 +24,7 @@ from stylex.stylespace import shift
 
 ON = 64  # most images of a class that steps are measured on [O]
 SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
-CLEARLY = 2.0  # standard errors that a direction other than the opposite one must be better by [O]
+CLEARLY = 2.0  # standard errors: what a move of both classes in one direction must give each [O]
 REST_BY = "alone"  # how a list goes on where nothing helps on top (`furthest`) [O]
 BLOCKS = 4  # times as many candidates are looked at, where some do not come back [O]
 
@@ -276,17 +276,14 @@ def furthest(
 def _most(sides: Sequence[Float[Tensor, "_ m"]], opposite: Bool[Tensor, " m"]) -> int | None:
     """The move that gives most, None where none gives anything.
 
-    Of opposite directions where the others are not clearly better: by two standard errors over the
-    images. Otherwise few undecided images would turn a direction round for next to nothing.
+    Two classes go one way only where that clearly takes both further, by two standard errors over
+    the images: else the few that are undecided would turn a direction round for next to nothing.
     """
+    doubts = [side.std(0, correction=0) / len(side) ** 0.5 for side in sides]
+    clear = [side.mean(0) > CLEARLY * doubt for side, doubt in zip(sides, doubts, strict=True)]
     total = torch.stack([side.mean(0) for side in sides]).sum(0)
-    if not len(total) or not total.max() > 0:
-        return None
-    best, plain = int(total.argmax()), int(total.masked_fill(~opposite, -inf).argmax())
-    more = [side[:, best] - side[:, plain] for side in sides]
-    doubt = sum(float(each.var(correction=0)) / len(each) for each in more) ** 0.5
-    clear = total[best] - total[plain] > CLEARLY * doubt
-    return plain if opposite[plain] and total[plain] > 0 and not clear else best
+    total = total.masked_fill(~(opposite | torch.stack(clear).all(0)), -inf)
+    return int(total.argmax()) if len(total) and total.max() > 0 else None
 
 
 def chains(
