@@ -279,10 +279,12 @@ def _most(sides: Sequence[Float[Tensor, "_ m"]], opposite: Bool[Tensor, " m"]) -
     Two classes go one way only where that clearly takes both further, by two standard errors over
     the images: else the few that are undecided would turn a direction round for next to nothing.
     """
-    doubts = [side.std(0, correction=0) / len(side) ** 0.5 for side in sides]
-    clear = [side.mean(0) > CLEARLY * doubt for side, doubt in zip(sides, doubts, strict=True)]
-    total = torch.stack([side.mean(0) for side in sides]).sum(0)
-    total = total.masked_fill(~(opposite | torch.stack(clear).all(0)), -inf)
+    means = torch.stack([side.mean(0) for side in sides])
+    squares = torch.stack([side.square().mean(0) for side in sides])
+    images = torch.tensor([len(side) for side in sides], device=means.device)[:, None]
+    doubts = ((squares - means.square()).clamp(min=0) / images).sqrt()
+    total, clear = means.sum(0), (means > CLEARLY * doubts).all(0)
+    total = total.masked_fill(~(opposite | clear), -inf)
     return int(total.argmax()) if len(total) and total.max() > 0 else None
 
 
