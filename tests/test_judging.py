@@ -197,6 +197,10 @@ def test_halves_that_may_not_be_apart_are_said(panel):
     for half, said in (("a", False), ("all", True), ("b", True)):
         classifier.about["half"] = half
         assert ("--half a" in shared_half(classifier)) == said
+    classifier.about |= {"half": "a", "group": r"(\d+)_"}
+    assert not shared_half(classifier)
+    assert not shared_half(classifier, r"(\d+)_")
+    assert "keeps them together" in shared_half(classifier, r"/(\d+)_")
     del classifier.about["half"]
     assert "not known" in shared_half(classifier)
 

@@ -277,7 +277,8 @@ def evaluate(
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "group": model.classifier.about.get("group")}
         judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
-        why = "; ".join(filter(None, (why, judging.shared_half(model.classifier))))
+        its = read_json(files.about)["settings"]
+        why = "; ".join(filter(None, (why, judging.shared_half(model.classifier, its["group"]))))
     kinds: tuple[Perceptual, ...] = ("lpips", read_json(files.about)["settings"]["perceptual"])
     every = ((kind, showing.usable_distance(kind, model.classifier)) for kind in kinds)
     perceptual, distance = next((each for each in every if each[1]), ("none", None))

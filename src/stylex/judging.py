@@ -133,14 +133,24 @@ def train_panel(
     return [network.to(device), probe.to(device)], ""
 
 
-def shared_half(classifier: Classifier) -> str:
-    """A warning where the classifier may have learned from the judges' images; empty otherwise."""
-    if classifier.about.get("half") == "a":
-        return ""
-    return (
-        "the judges learned from half B of the training images, and whether the classifier saw it "
-        "too is not known (`stylex train-classifier --half a` keeps the halves apart)"
-    )
+def shared_half(classifier: Classifier, group: str | None = None) -> str:
+    """A warning where the classifier may have learned from the judges' images; empty otherwise.
+
+    Args:
+        classifier: the explained one; `about` says by what its half was chosen.
+        group: what the run keeps together, see `read_splits`.
+    """
+    if classifier.about.get("half") != "a":
+        return (
+            "the judges learned from half B of the training images, and whether the classifier saw "
+            "it too is not known (`stylex train-classifier --half a` keeps the halves apart)"
+        )
+    if group and classifier.about.get("group") != group:
+        return (
+            f"images of one group ({group}) may lie in the classifier's half and in the judges' "
+            "(`stylex train-classifier --group` keeps them together)"
+        )
+    return ""
 
 
 # The two judges
