@@ -49,9 +49,8 @@ class Desk {
   }
 
   row(knob) {
-    const raised = (way, direction) => way.direction === direction && way.effect > 0;
-    const end = (direction) => make("span", { class: "end" }, // one move may raise both, of different images
-      knob.ways.filter((way) => raised(way, direction)).map((way) => this.run.classes[way.target]).join(", "));
+    const ends = [0, 1].map((direction) => knob.ways.find((way) => way.direction === direction));
+    const end = (way) => make("span", { class: "end" }, way?.effect > 0 ? this.run.classes[way.target] : "");
     const slider = make("input", { type: "range", min: -1, max: 1, step: 0.0625, value: 0,
       oninput: () => this.turn(knob.coordinate, Number(slider.value)) });
     const title = make("button", { type: "button", class: "about", "aria-expanded": "false",
@@ -63,7 +62,7 @@ class Desk {
       make("div", { class: "knob-head" }, title,
         make("span", { class: `stands ${standing}` }, standing === "untried" ? "" : standing),
         make("label", { class: "freeze" }, freeze, "freeze")),
-      make("div", { class: "knob-line" }, end(0), slider, end(1), value));
+      make("div", { class: "knob-line" }, end(ends[0]), slider, end(ends[1]), value));
     return { knob, item, slider, title, freeze, value };
   }
 
