@@ -149,6 +149,15 @@ def test_chains_are_walked_again_as_they_were(model, found):
         assert moves == [(a.coordinate, a.direction) for a in found.towards(target)]
 
 
+def test_a_list_of_before_is_not_walked(found):
+    """Its moves had one direction: a line that says what to do; other rules walk nothing."""
+    choosing.check_list(found)
+    old = replace(found, made={k: v for k, v in found.made.items() if k != "rest_by"})
+    choosing.check_list(replace(old, rule="cumulative"))
+    with pytest.raises(ValueError, match="stylex search --reuse"):
+        choosing.check_list(old)
+
+
 def test_how_sure_the_list_is(model, found):
     """Of 40 draws of images: a share for each attribute, and how alike the lists are."""
     back = returns(found, model)

@@ -1,5 +1,7 @@
 """T0: a generator made by hand, whose search has to be right; and the edits it is scored by."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from quarters import QUARTERS, Exact, read, sampled, weighed
@@ -239,6 +241,21 @@ def test_a_method_moves_as_attfind_does() -> None:
     both = moves.move(factors, [0, 1], 1.0)
     ends = torch.stack([found.bounds[1, 0], found.bounds[0, 2]])
     torch.testing.assert_close(both[:, [0, 2]], ends.expand(12, 2))
+
+
+def test_both_classes_may_go_to_one_end() -> None:
+    """As `moved` has it, image by image; without a list towards the first class, its opposite."""
+    factors, made = sampled(12), handmade()
+    found = explored(made, factors)
+    zero, one = found.towards(0), found.towards(1)
+    same = replace(found, attributes=(zero[0], replace(zero[1], direction=one[1].direction), *one))
+    for rank in (0, 1):
+        for label, strength in ((0, 1.0), (1, -1.0)):
+            wanted = moved(same, rank, factors, torch.full((12,), label))
+            torch.testing.assert_close(method(made, same).move(factors, [rank], strength), wanted)
+    ends = method(made, found).ends
+    assert torch.equal(method(made, replace(found, attributes=one)).ends, ends)
+    assert (method(made, same).ends[0] == ends[0]).tolist() == [True, False]
 
 
 def test_the_stronger_of_two_opposite_ways_is_kept() -> None:

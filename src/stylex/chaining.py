@@ -6,7 +6,7 @@ is measured on top of the ones before, and gives one ranked list for a class, or
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import inf
@@ -72,12 +72,12 @@ class Step:
     before: tuple[Float[Tensor, " _"], ...]
     after: tuple[Float[Tensor, "_ m"], ...]
     alone: tuple[Float[Tensor, "_ m"], ...]
-    best: int = 0
+    best: int
 
-    @property
-    def opposite(self) -> Bool[Tensor, " m"]:
-        """Moves that no two sides make in the same direction."""
-        return (self.moves[:, 1:2] != self.moves[:, 2:]).all(1)  # of one side there is no other
+
+def opposite(moves: Moves) -> Bool[Tensor, " m"]:
+    """Which moves no two sides make in the same direction: of one side all."""
+    return (moves[:, 1:2] != moves[:, 2:]).all(1)
 
 
 def sides(found: Search, target: int) -> list[Side]:
@@ -219,11 +219,10 @@ def chain(
         before = tuple(lead(base, side.target) for side, _, base in given)
         after = tuple(lead(r, side.target) for side, r in zip(here, reached, strict=True))
         alone = alone or tuple(map(partial(gains, most=found.threshold), before, after))
-        step = Step(moves, before, after, alone)
-        best = furthest(before, after, alone, step.opposite, threshold=found.threshold)
+        best = furthest(before, after, alone, opposite(moves), threshold=found.threshold)
         if best is None:
             break
-        steps.append(replace(step, best=best))
+        steps.append(Step(moves, before, after, alone, best))
         made = [side.way(moves)[best].tolist() for side in here]
         styles = [
             shift(row, *move, found.bounds, found.strength)
@@ -246,7 +245,7 @@ def furthest(
     before: Sequence[Float[Tensor, " _"]],
     after: Sequence[Float[Tensor, "_ m"]],
     alone: Sequence[Float[Tensor, "_ m"]],
-    opposite: Bool[Tensor, " m"],
+    mirrored: Bool[Tensor, " m"],
     *,
     threshold: float,
 ) -> int | None:
@@ -259,21 +258,21 @@ def furthest(
 
     Args:
         before, after, alone: of a `Step`.
-        opposite: moves that two classes make in opposite directions; one class makes no others.
+        mirrored: which moves are `opposite`.
         threshold: up to which leads count.
     """
     pairs = list(zip(before, after, strict=True))
     on_top = [gains(now, then, threshold) for now, then in pairs]
-    best = _most(on_top, opposite)
-    if best is None and len(opposite):
+    best = _most(on_top, mirrored)
+    if best is None and len(mirrored):
         fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
         left = (~fewer).nonzero().flatten()
-        best = _most([each[:, left] for each in alone], opposite[left])
+        best = _most([each[:, left] for each in alone], mirrored[left])
         best = best if best is None else int(left[best])
     return best
 
 
-def _most(sides: Sequence[Float[Tensor, "_ m"]], opposite: Bool[Tensor, " m"]) -> int | None:
+def _most(sides: Sequence[Float[Tensor, "_ m"]], mirrored: Bool[Tensor, " m"]) -> int | None:
     """The move that gives most, None where none gives anything.
 
     Two classes go one way only where that clearly takes both further, by two standard errors over
@@ -284,7 +283,7 @@ def _most(sides: Sequence[Float[Tensor, "_ m"]], opposite: Bool[Tensor, " m"]) -
     images = torch.tensor([len(side) for side in sides], device=means.device)[:, None]
     doubts = ((squares - means.square()).clamp(min=0) / images).sqrt()
     total, clear = means.sum(0), (means > CLEARLY * doubts).all(0)
-    total = total.masked_fill(~(opposite | clear), -inf)
+    total = total.masked_fill(~(mirrored | clear), -inf)
     return int(total.argmax()) if len(total) and total.max() > 0 else None
 
 
@@ -337,7 +336,7 @@ def won(
                 [side[some] for side, some in zip(sides, rows, strict=True)]
                 for sides in (step.before, step.after, step.alone)
             ),
-            opposite=step.opposite,
+            mirrored=opposite(step.moves),
             threshold=found.threshold,
         )
         for step in steps

@@ -201,6 +201,19 @@ def on_top(
     return replace(found, attributes=tuple(attributes), rule="subset", made=made)
 
 
+def check_list(found: Search) -> None:
+    """Refuse a list that cannot be walked again.
+
+    Raises:
+        ValueError: it was chosen on top of each other otherwise, by a StylEx of before.
+    """
+    if found.rule == "subset" and (by := found.made.get("rest_by")) != REST_BY:
+        raise ValueError(
+            f"the list was made by an older StylEx (it goes on by {by or 'leads in full'}, wanted "
+            f"{REST_BY}); choose again: stylex search --reuse, with --images as many as it took"
+        )
+
+
 def walked(
     model: StylEx, found: Search, targets: Collection[int], **options: Any
 ) -> dict[int, list[Step]]:

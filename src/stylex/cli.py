@@ -248,7 +248,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from stylex import evaluation, given, judging, proof, showing
+    from stylex import choosing, evaluation, given, judging, proof, showing
     from stylex.attfind import Search
     from stylex.features import load_features
     from stylex.looking import FITTED, KINDS, spread
@@ -264,11 +264,13 @@ def evaluate(
     photos = given.to_test(splits, data, model, found, say=console.print)
     tested = photos.batch(spread(len(photos), images))
     evaluation.check(model, tested)  # before judges are trained for minutes
+    choosing.check_list(found)
     try:
         seen_by = None if features == "none" else load_features(features)
     except ValueError as error:
         console.print(f"no distances of sets, no linear probe: {error}")
         features, seen_by = "none", None
+    settings = read_json(files.about)["settings"]
     others = {name: (given.load(name, classifier), Search.load(name)) for name in against}
     judges, why = [given.named(source, classes=model.classes) for source in oracle], ""
     if any(judge.hash == model.classifier.hash for judge in judges):
@@ -277,9 +279,9 @@ def evaluate(
         options = {"features": features, "total_images": panel_images, "seed": seed}
         options |= {"folder": files.judges, "group": model.classifier.about.get("group")}
         judges, why = judging.train_panel(splits, model.classes, progress=console.print, **options)
-        its = read_json(files.about)["settings"]
-        why = "; ".join(filter(None, (why, judging.shared_half(model.classifier, its["group"]))))
-    kinds: tuple[Perceptual, ...] = ("lpips", read_json(files.about)["settings"]["perceptual"])
+        shared = judging.shared_half(model.classifier, settings["group"])
+        why = "; ".join(filter(None, (why, shared)))
+    kinds: tuple[Perceptual, ...] = ("lpips", settings["perceptual"])
     every = ((kind, showing.usable_distance(kind, model.classifier)) for kind in kinds)
     perceptual, distance = next((each for each in every if each[1]), ("none", None))
     known = splits["train"]

@@ -116,11 +116,12 @@ def of_search(
     found: Search, encode: Callable[[Images], Styles], synthesize: Callable[[Styles], Images]
 ) -> Moves:
     """The attributes that AttFind found for two classes, on one list for both."""
-    ways = single(found.towards(1), found.styles.shape[1])
-    moves = Moves.within(encode, synthesize, ways, found.styles)
-    pairs = zip(found.towards(0), found.towards(1), strict=True)
-    same = torch.tensor([a.direction == b.direction for a, b in pairs], dtype=torch.bool)
-    moves.ends[0, same] = moves.ends[1, same]  # one end for both classes
+    moves = Moves.within(
+        encode, synthesize, single(found.towards(1), found.styles.shape[1]), found.styles
+    )
+    for rank, (zero, one) in enumerate(zip(found.towards(0), found.towards(1), strict=False)):
+        if zero.direction == one.direction:  # both classes go to one end
+            moves.ends[0, rank] = moves.ends[1, rank]
     return moves
 
 

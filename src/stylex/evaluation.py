@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stylex import flips, metrics, runs
 from stylex.attfind import Search
-from stylex.choosing import beside
+from stylex.choosing import beside, check_list
 from stylex.classifier import Classifier
 from stylex.gates import model_verdicts
 from stylex.looking import FITTED, Features, Likeness, noise_w, spread
@@ -72,9 +72,10 @@ def evaluate(
         read each.
 
     Raises:
-        ValueError: images of another size, or fewer than ten.
+        ValueError: images of another size, or fewer than ten; a list of before.
     """
     check(model, images)
+    check_list(found)
     began, tell = time.monotonic(), progress or (lambda _says: None)
     tell("test images")
     subjects = Subjects(model, images, judges=judges, distance=distance)

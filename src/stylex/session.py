@@ -319,7 +319,13 @@ class Session:
             return self.model.classifier(images)
 
     def effect(self, before: Logits, after: Images, name: str) -> float | None:
-        """Mean change of the logit of a class, None where this classifier has no such class."""
+        """Mean change of the logit of a class, None where this classifier has no such class.
+
+        Args:
+            before: what this classifier said of the unchanged images, see `classified`.
+            after: the changed ones.
+            name: of the class.
+        """
         if name not in self.model.classes:
             return None
         change = self.classified(after) - before
