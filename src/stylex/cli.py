@@ -248,7 +248,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from stylex import choosing, evaluation, given, judging, proof, showing
+    from stylex import evaluation, given, judging, proof, showing
     from stylex.attfind import Search
     from stylex.features import load_features
     from stylex.looking import FITTED, KINDS, spread
@@ -258,19 +258,17 @@ def evaluate(
         raise ValueError(f"{images} images and {count} attributes: wanted 1 or more of each")
     console, files = Console(soft_wrap=True, highlight=False, markup=False), Run.open(run)
     found, model = Search.load(run), given.load(run, classifier)
-    splits, why = given.splits(model, run)
+    settings, (splits, why) = read_json(files.about)["settings"], given.splits(model, run)
     if why:
         raise ValueError(f"{why}; evaluating needs the training images for its floors")
     photos = given.to_test(splits, data, model, found, say=console.print)
     tested = photos.batch(spread(len(photos), images))
-    evaluation.check(model, tested)  # before judges are trained for minutes
-    choosing.check_list(found)
+    evaluation.check(model, tested, found)  # before judges are trained for minutes
     try:
         seen_by = None if features == "none" else load_features(features)
     except ValueError as error:
         console.print(f"no distances of sets, no linear probe: {error}")
         features, seen_by = "none", None
-    settings = read_json(files.about)["settings"]
     others = {name: (given.load(name, classifier), Search.load(name)) for name in against}
     judges, why = [given.named(source, classes=model.classes) for source in oracle], ""
     if any(judge.hash == model.classifier.hash for judge in judges):

@@ -74,8 +74,7 @@ def evaluate(
     Raises:
         ValueError: images of another size, or fewer than ten; a list of before.
     """
-    check(model, images)
-    check_list(found)
+    check(model, images, found)
     began, tell = time.monotonic(), progress or (lambda _says: None)
     tell("test images")
     subjects = Subjects(model, images, judges=judges, distance=distance)
@@ -276,12 +275,14 @@ def on_edits(flipped: flips.Pairs, panel: Mapping[str, Any]) -> dict[str, Any]:
     return {"edits": edits, "edits_share": edits / ceiling if ceiling else None}
 
 
-def check(model: StylEx, images: Images) -> None:
-    """Refuse test images that the model cannot draw or that are too few for a rate.
+def check(model: StylEx, images: Images, found: Search | None = None) -> None:
+    """Refuse test images that the model cannot draw or that are too few for a rate, and old lists.
 
     Raises:
-        ValueError: they have another size, or are fewer than ten.
+        ValueError: they have another size, or are fewer than ten; or see `choosing.check_list`.
     """
     model.check(images)
+    if found is not None:
+        check_list(found)
     if len(images) < 10:
         raise ValueError(f"{len(images)} test images came, a rate needs 10 or more; give more")
