@@ -5,7 +5,6 @@ Read from finished files; imports no torch.
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from stylex.page import (
     tag,
 )
 from stylex.runs import ATTRIBUTE, MAP, SPRITE, Run, read_json
-from stylex.standing import marks, standing_of, trial
+from stylex.standing import marks, ranked, standing_of, trial
 
 Json = Mapping[str, Any]
 CLASSES, CARDS = 8, 96  # shown of many; the page says how many more
@@ -108,17 +107,15 @@ def attributes(run: Run, metrics: Json, classes: Sequence[str], pictures: Pictur
 
 def found_in(run: Run, search: Json, metrics: Json) -> Iterator[dict[str, Any]]:
     """The ranked attributes with what was drawn of them and how their trial went."""
-    ranks = Counter()
-    for entry in search["attributes"]:
+    for rank, entry in ranked(search):
         target = int(entry["target"])
-        ranks[target] += 1
-        place = f"{target}-{ranks[target]}"
+        place = f"{target}-{rank}"
         file = run.attributes / place / ATTRIBUTE
         drawn = read_json(file) if file.is_file() else {}
         # the pictures of an earlier search may still lie there
         if any(drawn.get(key) != entry[key] for key in ("coordinate", "direction")):
             drawn = {"enough": False, "says": "No pictures of it were made yet."}
-        own = {"target": target, "rank": ranks[target], "folder": file.parent}
+        own = {"target": target, "rank": rank, "folder": file.parent}
         own |= {"standing": standing_of(metrics, entry), "marks": marks(metrics, entry)}
         yield {**drawn, **entry, **own, "id": f"attribute-{place}"}
 

@@ -34,12 +34,10 @@ from stylex.page import (
     tag,
     when,
 )
+from stylex.runs import EVALUATED
 from stylex.standing import attributes, stability
 
 PAIRS, CLASSES = 12, 96  # shown of many
-GROUPS = ("evaluated", "verdicts", "substrate", "panel", "sufficiency", "sufficiency_percentile",
-          "strength", "subset", "necessity", "participation_ratio", "attributes",
-          "stability")  # fmt: skip
 VERDICTS = "“class from p alone”, “classifier unlike every judge”, “attributes are adversarial”"
 WHY = {  # where `metrics.json` itself does not say it
     "perceptual": "no perceptual distance was available",
@@ -68,7 +66,7 @@ def chapters(metrics: Json) -> Html:
     ):
         drawn = draw(metrics) if metrics.get(name) else note(known(metrics, name))
         parts += [tag("h3", title), drawn]
-    return join((*parts, _before(metrics), others(metrics, (*SECTIONS, *GROUPS))))
+    return join((*parts, _before(metrics), others(metrics, (*SECTIONS, *EVALUATED))))
 
 
 def _occasion(made: Json) -> Html:

@@ -22,7 +22,6 @@ from stylex.chaining import chain_cost
 from stylex.choosing import Choice, on_top, redrawing, sought
 from stylex.counterfactual import Step, independent, joint, subset
 from stylex.data import ImageSet
-from stylex.exhibits import GROUPS
 from stylex.flips import STRENGTHS
 from stylex.folding import without_norms
 from stylex.ledger import Ledger, key_of
@@ -333,7 +332,7 @@ def add_sufficiency(
     then = (table.get("strength") or {}).get("strengths")  # which are around that of the search
     other = bool(then) and then[STRENGTHS.index(1.0)] != found.strength
     if not tried or not tried <= here or other:
-        table = {name: group for name, group in table.items() if name not in GROUPS}
+        table = {name: group for name, group in table.items() if name not in runs.EVALUATED}
     table |= {"sufficiency10": None, "why_sufficiency10": why}
     if photos is not None:
         some = photos.batch(spread(len(photos), TEST_PIXELS // model.resolution**2))

@@ -4,7 +4,6 @@ It imports no torch and asks no network. What is missing is said in words.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from stylex.runs import (
     read_lines,
     replacing,
 )
+from stylex.standing import ranked
 
 EXPLANATIONS, NAMES = 24, 50  # shown of many; the page says how many more
 
@@ -163,12 +163,8 @@ def _explanations(run: Run, classes: Sequence[str], pictures: Pictures) -> Html:
 
 def _ranks(run: Run) -> dict[tuple[int, int, int], int]:
     """Rank of each move that the run's search lists, by target, coordinate and direction."""
-    ranks: dict[tuple[int, int, int], int] = {}
-    seen: Counter[int] = Counter()
-    for one in read_json(run.search)["attributes"] if run.search.is_file() else ():
-        seen[one["target"]] += 1
-        ranks[one["target"], one["coordinate"], one["direction"]] = seen[one["target"]]
-    return ranks
+    found = ranked(read_json(run.search)) if run.search.is_file() else ()
+    return {(one["target"], one["coordinate"], one["direction"]): rank for rank, one in found}
 
 
 def _rank_steps(answer: Json, ranks: Mapping[tuple[int, int, int], int]) -> None:

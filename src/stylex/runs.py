@@ -26,6 +26,11 @@ VERSION = 1  # of the directory's layout
 ATTRIBUTE, SPRITE, BEFORE_AFTER, MAP = "attribute.json", "frames.png", "before_after.gif", "map.png"
 EXPLANATION, STRIP, MAPS, ANIMATION = "explanation.json", "strip.png", "maps.png", "animation"
 
+# groups of `metrics.json` that `stylex evaluate` writes: they are of one search
+EVALUATED = ("evaluated", "verdicts", "substrate", "panel", "sufficiency", "sufficiency_percentile",
+             "strength", "subset", "necessity", "participation_ratio", "attributes",
+             "stability")  # fmt: skip
+
 
 class Run:
     """Names of everything that one training writes, below `path`."""

@@ -3,7 +3,8 @@
 Words for the group `attributes` of `metrics.json`, on an attribute's card and in one table.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stylex.page import Html, folded, join, known, note, percent, table, tag
@@ -43,6 +44,18 @@ def standing(evidence: Json) -> str:
     if evidence.get("artefact"):
         return "artefact"
     return "trusted" if evidence.get("trusted") else "doubtful"
+
+
+def ranked(search: Json) -> Iterator[tuple[int, Json]]:
+    """The attributes of a search, each with its rank towards its class, from 1.
+
+    Args:
+        search: the contents of `search.json`.
+    """
+    ranks: Counter[int] = Counter()
+    for attribute in search["attributes"]:
+        ranks[attribute["target"]] += 1
+        yield ranks[attribute["target"]], attribute
 
 
 def trial(metrics: Json, attribute: Json) -> Json:
