@@ -21,7 +21,8 @@ from made import made, write_result
 from PIL import Image
 
 from stylex import explaining, showing
-from stylex.classifier import Classifier, remember
+from stylex.classifier import Classifier
+from stylex.keeping import remember
 from stylex.model import StylEx
 from stylex.runs import Run, append_line, machine, now, read_json, write_json
 from stylex.smallnet import SmallNet

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stylex.classifier import (
-    Classifier,
-    load_classifier,
-    recall,
-    remember,
-    save_classifier,
-)
+from stylex.classifier import Classifier
+from stylex.keeping import load_classifier, recall, remember, save_classifier
 from stylex.smallnet import SmallNet
 from stylex.sources import one_line
 

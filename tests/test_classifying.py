@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stylex.classifier import Classifier, load_classifier
+from stylex.classifier import Classifier
 from stylex.classifying import (
     _chances,
     augment,
@@ -23,6 +23,7 @@ from stylex.classifying import (
 )
 from stylex.data import ImageSet
 from stylex.judgenet import JudgeNet
+from stylex.keeping import load_classifier
 from stylex.splits import in_half_a
 
 QUICK = {"total_images": 640, "batch": 32, "width": 16}

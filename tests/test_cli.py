@@ -37,7 +37,8 @@ from stylex import (
     training,
 )
 from stylex.attfind import Search
-from stylex.classifier import Classifier, load_classifier, save_classifier
+from stylex.classifier import Classifier
+from stylex.keeping import load_classifier, save_classifier
 from stylex.pictures import to_picture
 from stylex.runs import Run, read_json, read_lines
 from stylex.scenes import LEAVES
@@ -379,7 +380,7 @@ def test_report_is_written(way):
 DYING = """
 import os, signal
 from stylex import sweep
-from stylex.classifier import load_classifier
+from stylex.keeping import load_classifier
 from stylex.folding import Folded
 
 def classifier():
@@ -437,7 +438,7 @@ def test_two_processes_search_as_one_and_one_goes_on(copied, way, tmp_path):
 
 MISTAKEN = """
 from stylex import sweep
-from stylex.classifier import load_classifier
+from stylex.keeping import load_classifier
 
 def classifier():
     def mistaken(*_, **__):

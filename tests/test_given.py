@@ -8,7 +8,7 @@ import torch
 from small import weighing
 
 from stylex import given
-from stylex.classifier import load_classifier, remember
+from stylex.keeping import load_classifier, remember
 from stylex.model import StylEx
 from stylex.runs import VERSION, Run, write_json
 

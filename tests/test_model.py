@@ -11,7 +11,8 @@ from small import draws, tiny, weighing
 from torch import Tensor, nn
 
 from stylex import runs
-from stylex.classifier import Classifier, remember
+from stylex.classifier import Classifier
+from stylex.keeping import remember
 from stylex.model import StylEx, in_batches
 from stylex.networks import Synthesis
 from stylex.runs import Run

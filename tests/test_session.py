@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from viewing import encoded, run_of, session
 
 from stylex import pictures
-from stylex.classifier import Classifier, load_classifier, remember
+from stylex.classifier import Classifier
 from stylex.counterfactual import subset
+from stylex.keeping import load_classifier, remember
 from stylex.model import StylEx
 from stylex.ops import ModulatedConv
 from stylex.runs import Run, read_json, write_json

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stylex import data, looking, pictures, plan, runs, step, telling, training
-from stylex.classifier import Classifier, load_classifier, save_classifier
+from stylex.classifier import Classifier
+from stylex.keeping import load_classifier, save_classifier
 from stylex.losses import generator_loss, perceptual_distance
 from stylex.model import StylEx
 from stylex.runs import Run
@@ -355,7 +356,7 @@ DRIVER = """
 import json, os, pathlib, signal, sys
 from safetensors.torch import save_file
 from stylex import model, step, training
-from stylex.classifier import load_classifier
+from stylex.keeping import load_classifier
 
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)

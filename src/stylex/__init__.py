@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stylex.attfind import Search
-    from stylex.classifier import Classifier, load_classifier
+    from stylex.classifier import Classifier
     from stylex.classifying import train_classifier
     from stylex.data import load_images
     from stylex.evaluation import evaluate
     from stylex.explaining import Explanation, explain, search
+    from stylex.keeping import load_classifier
     from stylex.model import StylEx
     from stylex.report import write_report
     from stylex.stylespace import Attribute, Layout
@@ -27,7 +28,7 @@ _HOMES = {
     "StylEx": "model",
     "evaluate": "evaluation",
     "explain": "explaining",
-    "load_classifier": "classifier",
+    "load_classifier": "keeping",
     "load_images": "data",
     "search": "explaining",
     "train": "training",

@@ -76,7 +76,8 @@ def from_strings(function: Callable[..., Any]) -> Callable[..., None]:
     by its source, with `--classes` beside it for a file that does not name them, and a list of
     names with commas.
     """
-    from stylex.classifier import Classifier, load_classifier
+    from stylex.classifier import Classifier
+    from stylex.keeping import load_classifier
 
     forms: dict[Any, Any] = {
         str | Path: Path,

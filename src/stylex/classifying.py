@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stylex.augment import recolour, translate
-from stylex.classifier import Classifier, save_classifier
+from stylex.classifier import Classifier
 from stylex.data import ImageSet, read_splits
 from stylex.draws import Draw
+from stylex.keeping import save_classifier
 from stylex.parallel import check_device
 from stylex.photos import OnDemand, as_unit
 from stylex.runs import machine, now

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stylex.classifier import ABOUT_FILE, WEIGHTS_FILE, Classifier, load_classifier, save_classifier
+from stylex.classifier import Classifier
 from stylex.classifying import Labels, fit, labels_of, predict, train_classifier
 from stylex.data import read_splits
 from stylex.judgenet import JudgeNet
+from stylex.keeping import ABOUT_FILE, WEIGHTS_FILE, load_classifier, save_classifier
 from stylex.pictures import pack
 from stylex.runs import Run, replacing
 from stylex.scenes import Factors

@@ -13,8 +13,9 @@ from typing import Any
 
 from stylex import choosing
 from stylex.attfind import Search
-from stylex.classifier import Classifier, load_classifier
+from stylex.classifier import Classifier
 from stylex.data import ImageSet, read_images, read_splits
+from stylex.keeping import load_classifier
 from stylex.model import StylEx
 from stylex.runs import Run, read_json
 

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stylex.classifier import SCRIPT_FILE, Classifier, recall
+from stylex.classifier import Classifier
+from stylex.keeping import SCRIPT_FILE, recall
 from stylex.networks import Discriminator, Drawing, Encoder, Generator
 from stylex.runs import Run, read_json, read_tensors, replacing
 from stylex.shapes import Images, Latents, Logits, Probabilities, Styles

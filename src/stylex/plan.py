@@ -14,8 +14,9 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from stylex import runs, telling
-from stylex.classifier import Classifier, remember
+from stylex.classifier import Classifier
 from stylex.data import ImageSet
+from stylex.keeping import remember
 from stylex.losses import Distance
 from stylex.model import StylEx
 from stylex.parallel import mean
