@@ -9,12 +9,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stylex import attfind
+from stylex import attfind, chaining
 from stylex.attfind import Search
 from stylex.chaining import (
-    Among,
     Side,
-    Step,
     candidates,
     chain,
     chain_cost,
@@ -66,13 +64,8 @@ def undoing(styles):
 
 def best(before, after, alone, threshold=1.0):
     """Of moves in opposite directions."""
-    return furthest(before, after, alone, moves(after[0].shape[1]), threshold=threshold)
-
-
-def moves(m, *, aside=(), share=1.0):
-    """Moves of two sides in opposite directions, but for those aside, with what comes back."""
-    ways = torch.tensor([[j, 1, 1 if j in aside else 0] for j in range(m)]).long().view(m, 3)
-    return Among(ways, torch.as_tensor(share).expand(m))
+    mirrored = torch.ones(after[0].shape[1], dtype=torch.bool)
+    return furthest(before, after, alone, mirrored, threshold=threshold)
 
 
 def made(found, steps, target=1):
@@ -91,7 +84,7 @@ def test_effects_that_add_give_the_order_of_their_sizes():
     base = linear(LOW[[0, 2, 3]])
     assert torch.equal(steps[0].before[0], base)
     torch.testing.assert_close(steps[1].before[0], torch.tensor([1.15, 0.9, 1.025]))
-    assert [len(step.among.moves) for step in steps] == [3, 2, 1]
+    assert [len(step.moves) for step in steps] == [3, 2, 1]
 
 
 def test_what_undoes_the_others_is_not_chosen():
@@ -115,7 +108,7 @@ def test_a_coordinate_that_was_moved_stays_where_it_is():
         first = (moves[:, 0] == 0).float()
         return torch.stack([-first, first], 1).expand(len(styles), -1, -1)
 
-    moves = candidates(found, sides(found, 1), count=9).moves.tolist()
+    moves = candidates(found, sides(found, 1), count=9).tolist()
     assert [0, 0] in moves
     assert [0, 1] in moves
     steps = chain(greedy, found, sides(found, 1), count=9)
@@ -166,8 +159,8 @@ def test_what_one_factor_does_may_depend_on_another():
     score = leading(exclusive)
     found = found_of(score, styles)
     here = sides(found, 0)
-    # both ways of both classes, and one of what has a direction
-    assert candidates(found, here, count=2).moves.tolist() == [
+    moves = candidates(found, here, count=2)
+    assert moves.tolist() == [  # both ways of both classes, and one of what has a direction
         *([j, first, second] for j in (0, 1) for first in (0, 1) for second in (0, 1)),
         [2, 0, 1],
     ]
@@ -179,7 +172,7 @@ def test_what_one_factor_does_may_depend_on_another():
             moved = shift(moved, *move, found.bounds)
         assert (score(moved).argmax(1) == target).all()
     # one of the two goes opposite ways, the other one and the same
-    assert sorted(bool(opposite(step.among.moves)[step.best]) for step in steps) == [False, True]
+    assert sorted(bool(opposite(step.moves)[step.best]) for step in steps) == [False, True]
 
 
 def test_a_class_without_images_goes_the_opposite_way():
@@ -187,7 +180,7 @@ def test_a_class_without_images_goes_the_opposite_way():
     score = leading(lambda styles: linear(styles) + 10)
     found = found_of(score, LOW)
     here = sides(found, 0)
-    assert candidates(found, here, count=9).moves.tolist() == [[0, 0, 1], [1, 1, 0], [2, 0, 1]]
+    assert candidates(found, here, count=9).tolist() == [[0, 0, 1], [1, 1, 0], [2, 0, 1]]
     steps = chain(asking(score, found.bounds), found, here, count=1)
     assert (made(found, steps, 0), made(found, steps, 1)) == ([(0, 0)], [(0, 1)])
 
@@ -206,7 +199,7 @@ def test_a_classifier_that_is_sure_hides_no_cue():
     steps = chain(asking(score, found.bounds), found, here, count=10)
     assert [j for j, _ in made(found, steps)] == [0, 1, 2, 3]
     top = steps[2].after[0] - steps[2].before[0][:, None]
-    assert top.mean(0).argmax() == steps[2].among.moves[:, 0].tolist().index(3)
+    assert top.mean(0).argmax() == steps[2].moves[:, 0].tolist().index(3)
     torch.testing.assert_close(steps[2].alone[0], steps[0].alone[0][:, 2:])
 
 
@@ -218,18 +211,6 @@ def test_an_image_that_is_decided_waits_for_the_others():
     assert best([before], [after], [alone], 20.0) == 1
     undone = torch.tensor([[0.0, 2.0], [0.0, -0.9]])  # what undoes the first image loses 1
     assert best([before], [undone], [alone]) == 1
-
-
-def test_a_gain_counts_as_far_as_it_comes_back():
-    """The second move gains more, half of which no photo can show: on top, and alone."""
-    before, gain = torch.tensor([0.0, 0.0]), torch.tensor([[0.5, 0.6], [0.5, 0.6]])
-    kept = torch.tensor([0.9, 0.5])
-    for now, then, alone in ((before, gain, 0 * gain), (before + 2, gain + 2, gain)):
-        given = [now], [then], [alone]
-        assert furthest(*given, moves(2), threshold=1.0) == 1
-        assert furthest(*given, moves(2, share=kept), threshold=1.0) == 0
-        assert furthest(*given, moves(2, share=torch.tensor([0.8, 0.7])), threshold=1.0) == 1
-        assert furthest(*given, moves(2, share=0.0), threshold=1.0) is None
 
 
 def test_what_gives_most_alone_goes_on_where_all_are_decided():
@@ -269,17 +250,17 @@ def test_sides_count_alike_however_many_images_they_have():
 def test_classes_go_one_way_only_where_both_clearly_gain():
     """The second move is one: however good it is for one class, the other must have some of it."""
     first, second = torch.zeros(4), torch.zeros(3)
-    one_way, opposites = moves(2, aside=[1]), moves(2)
+    mirrored = torch.tensor([True, False])
 
-    def on(gains, others, among=one_way):
+    def on(gains, others, mirrored=mirrored):
         after = [torch.tensor([[0.1, gain] for gain in side]) for side in (gains, others)]
         nothing = [torch.zeros_like(side) for side in after]
-        return furthest([first, second], after, nothing, among, threshold=1.0)
+        return furthest([first, second], after, nothing, mirrored, threshold=1.0)
 
     assert on([0.9] * 4, [0.01] * 3) == 1
     assert on([0.9] * 4, [0.0] * 3) == 0
     assert on([0.9] * 4, [0.0, 0.0, 0.9]) == 0  # 0.3 by an error of 0.24
-    assert on([0.9] * 4, [0.0, 0.0, 0.9], opposites) == 1
+    assert on([0.9] * 4, [0.0, 0.0, 0.9], torch.tensor([True, True])) == 1
     assert on([0.1, 0.1, 0.1, 0.9], [0.3] * 3) == 0  # 0.3 by 0.17
     assert on([0.2, 0.1, 0.1, 0.2], [0.01] * 3) == 0  # 0.16 in all, the opposite one 0.2
     assert opposite(torch.tensor([[3, 0, 1], [3, 1, 1]])).tolist() == [True, False]
@@ -290,9 +271,9 @@ def test_candidates_are_twice_as_many_and_raise_the_class():
     """The last coordinate moves nothing; one that is barred is out of the question."""
     found = found_of(leading(linear), LOW, source=0)
     here = sides(found, 1)
-    assert candidates(found, here, count=1).moves.tolist() == [[0, 1], [2, 1]]
-    assert candidates(found, here, count=9).moves.tolist() == [[0, 1], [2, 1], [1, 0]]
-    assert candidates(found, here, count=9, barred={0, 2}).moves.tolist() == [[1, 0]]
+    assert candidates(found, here, count=1).tolist() == [[0, 1], [2, 1]]
+    assert candidates(found, here, count=9).tolist() == [[0, 1], [2, 1], [1, 0]]
+    assert candidates(found, here, count=9, barred={0, 2}).tolist() == [[1, 0]]
 
 
 def test_only_candidates_that_come_back_are_taken():
@@ -305,25 +286,10 @@ def test_only_candidates_that_come_back_are_taken():
             lambda moves: torch.tensor([float(j not in shut) for j, _ in moves.tolist()])
         )
 
-    assert candidates(found, here, count=1, back=but(0)).moves.tolist() == [[2, 1], [1, 0]]
-    assert candidates(found, here, count=1, back=but(2)).moves.tolist() == [[0, 1], [1, 0]]
-    assert candidates(found, here, count=9, back=but(0, 1)).moves.tolist() == [[2, 1]]
-    assert candidates(found, here, count=1, back=but(0, 1, 2)).moves.tolist() == [[0, 1], [2, 1]]
-
-
-def test_what_comes_back_is_said_of_every_move():
-    """In full where it was not asked, and where of none of them half comes back."""
-    found = found_of(leading(linear), LOW, source=0)
-    here = sides(found, 1)
-
-    def back(*shares):
-        return lambda here: lambda moves: torch.tensor([shares[j] for j, _ in moves.tolist()])
-
-    assert candidates(found, here, count=9).share.tolist() == [1.0] * 3
-    among = candidates(found, here, count=9, back=back(0.75, -2.0, 0.5))
-    assert (among.moves[:, 0].tolist(), among.share.tolist()) == ([0, 2], [0.75, 0.5])
-    among = candidates(found, here, count=9, back=back(0.4, -2.0, 0.1))
-    assert (among.moves[:, 0].tolist(), among.share.tolist()) == ([0, 2, 1], [1.0] * 3)
+    assert candidates(found, here, count=1, back=but(0)).tolist() == [[2, 1], [1, 0]]
+    assert candidates(found, here, count=1, back=but(2)).tolist() == [[0, 1], [1, 0]]
+    assert candidates(found, here, count=9, back=but(0, 1)).tolist() == [[2, 1]]
+    assert candidates(found, here, count=1, back=but(0, 1, 2)).tolist() == [[0, 1], [2, 1]]
 
 
 def test_no_more_is_asked_about_than_is_needed():
@@ -343,9 +309,9 @@ def test_no_more_is_asked_about_than_is_needed():
     here = sides(found, 1)
     for first, chosen, most in ((0, [0, 1], 2), (3, [3, 4], 6), (7, [7], 8), (8, [0, 1], 8)):
         asked.clear()
-        moves = candidates(found, here, count=1, back=never_before(first)).moves
+        moves = candidates(found, here, count=1, back=never_before(first))
         assert moves[:, 0].tolist() == chosen
-        assert [*dict.fromkeys(asked)] == list(range(most))
+        assert asked == list(range(most))
 
 
 def test_classes_that_a_fast_search_did_not_foretell_stand_still():
@@ -354,11 +320,11 @@ def test_classes_that_a_fast_search_did_not_foretell_stand_still():
     weights[1, 0] = -0.9  # the second move lowers the other class, and was measured
     found = found_of(lambda styles: styles @ weights, LOW, source=0, threshold=9.0)
     (side,) = sides(found, 1)
-    assert candidates(found, [side], count=1).moves[0].tolist() == [1, 1]
+    assert candidates(found, [side], count=1)[0].tolist() == [1, 1]
     for told, first in (({"1": 0.9}, [0, 1]), ({"0": 0.9, "1": 0.9}, [1, 1])):
         made = {"measured": [1], "certificate": {"correlation": told}}
         fast = replace(found, made=found.made | made)
-        assert candidates(fast, [side], count=1).moves[0].tolist() == first
+        assert candidates(fast, [side], count=1)[0].tolist() == first
 
 
 def test_many_images_are_thinned_out():
@@ -373,28 +339,21 @@ def test_drawn_images_tell_how_sure_a_step_is():
     """Of two moves that each decide half of the images either wins; a clear one always does."""
     before = (torch.zeros(20),)
     after = (torch.stack([torch.arange(20.0) < 10, torch.arange(20.0) >= 10], 1).float(),)
-    share = torch.ones(2)
-    close = Step(Among(torch.tensor([[0, 1], [1, 1]]), share), before, after, after, 0)
+    close = chaining.Step(torch.tensor([[0, 1], [1, 1]]), before, after, after, 0)
     apart = (after[0] * 0 + torch.tensor([0.5, 0.1]),)
-    clear = Step(Among(torch.tensor([[2, 1], [3, 1]]), share), before, apart, apart, 0)
+    clear = chaining.Step(torch.tensor([[2, 1], [3, 1]]), before, apart, apart, 0)
     found = found_of(leading(linear), LOW, source=0)
-
-    def drawn(*steps):
-        return [won(found, 1, steps, torch.Generator().manual_seed(i)) for i in range(40)]
-
-    lists = drawn(close, clear)
+    lists = [won(found, 1, [close, clear], torch.Generator().manual_seed(i)) for i in range(40)]
     firsts = [first for first, _ in lists]
     assert 8 < firsts.count((0, 1)) < 32
     assert {second for _, second in lists} == {(2, 1)}
-    truer = replace(close, among=Among(close.among.moves, torch.tensor([1.0, 0.1])))
-    assert drawn(truer) == [[(0, 1)]] * 40
     assert won(found, 1, [], torch.Generator()) == []
 
 
 def allowed(sides, step):
     """What moves bring in sum; none that both classes make one way where one hardly gains."""
-    gain = torch.stack([side.mean(0) for side in sides]).sum(0) * step.among.share
-    for m, (_, *ways) in enumerate(step.among.moves.tolist()):
+    gain = torch.stack([side.mean(0) for side in sides]).sum(0)
+    for m, (_, *ways) in enumerate(step.moves.tolist()):
         its = [side[:, m].tolist() for side in sides]
         clear = all(mean(x) > 2 * pstdev(x) / len(x) ** 0.5 for x in its)
         if len(set(ways)) < len(ways) and not clear:
@@ -418,14 +377,9 @@ def test_no_step_takes_the_images_back(seed, classes, sourced):
     found = found_of(score, styles, classes=names, source=0 if sourced else None)
     target = 1 if sourced else 0
     here = sides(found, target)
-    shares = torch.rand(5, 2, 2, generator=draw)
-
-    def back(here):
-        return lambda moves: torch.stack([shares[j, d[0], d[-1]] for j, *d in moves.tolist()])
-
-    steps = chain(asking(score, found.bounds), found, here, count=5, back=back)
+    steps = chain(asking(score, found.bounds), found, here, count=5)
     assume(steps)
-    assert len({int(step.among.moves[step.best, 0]) for step in steps}) == len(steps)
+    assert len({int(step.moves[step.best, 0]) for step in steps}) == len(steps)
     for step in steps:
         pairs = list(zip(step.before, step.after, strict=True))
         most = found.threshold

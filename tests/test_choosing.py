@@ -152,7 +152,7 @@ def test_chains_are_walked_again_as_they_were(model, found):
 def test_a_list_of_before_is_not_walked(found):
     """Its moves had one direction: a line that says what to do; other rules walk nothing."""
     choosing.check_list(found)
-    old = replace(found, made={k: v for k, v in found.made.items() if k != "gains"})
+    old = replace(found, made={k: v for k, v in found.made.items() if k != "rest_by"})
     choosing.check_list(replace(old, rule="cumulative"))
     with pytest.raises(ValueError, match="stylex search --reuse"):
         choosing.check_list(old)

@@ -23,7 +23,7 @@ from stylex.stylespace import Attribute, Layout, shift
 
 TENSORS = {"bounds": "bounds", "effects": "effects", "base_logits": "logits", "styles": "styles"}
 # keys of "made" that tell of the list, not of the effects
-OF_THE_LIST = ("certificate", "without", "candidates", "comes_back", "gains")
+OF_THE_LIST = ("certificate", "without", "candidates", "comes_back", "rest_by")
 HOW = ("strength", "threshold", "rule", "source")  # fields of a search kept under "made"
 
 

@@ -25,7 +25,7 @@ from stylex.stylespace import shift
 ON = 64  # most images of a class that steps are measured on [O]
 SEEN_AGAIN = 8  # images of a class that tell whether a move comes back (`choosing`) [O]
 CLEARLY = 2.0  # standard errors: what a move of both classes in one direction must give each [O]
-GAINS = "as they come back"  # how much of a gain counts (`furthest`) [O]
+REST_BY = "alone"  # how a list goes on where nothing helps on top (`furthest`) [O]
 BLOCKS = 4  # times as many candidates are looked at, where some do not come back [O]
 
 Moves = Int64[Tensor, "m ways"]  # coordinate, and the direction in which each side makes it
@@ -56,29 +56,11 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Among:
-    """The moves that a chain chooses among.
-
-    Args:
-        moves: `[m, 1 + sides]` coordinate and directions.
-        share: of each move's change of the picture that comes back, from 0 to 1: 1 where that was
-            not asked, or of none of them as much as a half.
-    """
-
-    moves: Moves
-    share: Float[Tensor, " m"]
-
-    def __getitem__(self, some: Tensor) -> "Among":
-        """Some of them."""
-        return Among(self.moves[some], self.share[some])
-
-
-@dataclass(frozen=True)
 class Step:
     """One step of a chain: the moves that could be made next, and which of them was.
 
     Args:
-        among: `m` moves.
+        moves: `[m, 1 + sides]` coordinate and directions.
         before: of each side the `[n]` leads of its target over the best other class, in logits.
         after: of each side the `[n, m]` leads after each of the moves.
         alone: of each side the `[n, m]` gains of each move on images that nothing else has moved,
@@ -86,7 +68,7 @@ class Step:
         best: the move that was made.
     """
 
-    among: Among
+    moves: Moves
     before: tuple[Float[Tensor, " _"], ...]
     after: tuple[Float[Tensor, "_ m"], ...]
     alone: tuple[Float[Tensor, "_ m"], ...]
@@ -130,7 +112,7 @@ def candidates(
     count: int,
     barred: Collection[int] = (),
     back: Back | None = None,
-) -> Among:
+) -> Moves:
     """Moves of the coordinates that alone take the images furthest, twice as many as are wanted.
 
     Only such as raise the targets' logits on the whole: an attribute stands for something alone. A
@@ -144,7 +126,7 @@ def candidates(
         barred: coordinates that are out of the question.
         back: what comes back of moves: half of it must, of a coordinate's best one. Asked for twice
             as many coordinates as are wanted at a time, four times at most; where none of all these
-            does, nothing is asked of them, and their gains count in full.
+            does, nothing is asked of them.
 
     Returns:
         The best coordinate's moves first.
@@ -167,11 +149,7 @@ def candidates(
         first = torch.cat([order[:, None], ways[which[order]]], 1).to(found.styles.device)
         order = order[_back_again(back(here), first, 2 * count)]
     row, way = possible[order[: 2 * count]].nonzero(as_tuple=True)
-    moves = torch.cat([order[row][:, None], ways[way]], 1).to(found.styles.device)
-    share = found.styles.new_ones(len(moves))
-    if back is not None and ((came := back(here)(moves)) >= COMES_BACK).any():
-        share = came.clamp(min=0).to(share)
-    return Among(moves, share)
+    return torch.cat([order[row][:, None], ways[way]], 1).to(found.styles.device)
 
 
 def _alone(found: Search, side: Side) -> tuple[Float[Tensor, "j 2"], Float[Tensor, "j 2"]]:
@@ -211,7 +189,7 @@ def chain(
     count: int,
     barred: Collection[int] = (),
     back: Back | None = None,
-    among: Among | None = None,
+    moves: Moves | None = None,
 ) -> list[Step]:
     """Moves on top of each other, each the one that takes the images furthest (`furthest`).
 
@@ -222,29 +200,29 @@ def chain(
         count: most steps; a coordinate that was moved is not moved again.
         barred: coordinates that are out of the question.
         back: what comes back of moves, where `candidates` are sought.
-        among: which moves; by default the `candidates`.
+        moves: to choose among; by default the `candidates`.
 
     Returns:
         The steps; it ends where no move takes the images further, and none does alone.
     """
     if not here:
         return []
-    if among is None:
-        among = candidates(found, here, count=count, barred=barred, back=back)
+    if moves is None:
+        moves = candidates(found, here, count=count, barred=barred, back=back)
     steps: list[Step] = []
     alone: tuple[Tensor, ...] = ()
     styles = [found.styles[side.rows] for side in here]
     logits = [found.logits[side.rows].to(styles[0]) for side in here]
-    while len(moves := among.moves) and len(steps) < count:
+    while len(moves) and len(steps) < count:
         given = list(zip(here, styles, logits, strict=True))
         reached = [base[:, None] + measure(row, base, side.way(moves)) for side, row, base in given]
         before = tuple(lead(base, side.target) for side, _, base in given)
         after = tuple(lead(r, side.target) for side, r in zip(here, reached, strict=True))
         alone = alone or tuple(map(partial(gains, most=found.threshold), before, after))
-        best = furthest(before, after, alone, among, threshold=found.threshold)
+        best = furthest(before, after, alone, opposite(moves), threshold=found.threshold)
         if best is None:
             break
-        steps.append(Step(among, before, after, alone, best))
+        steps.append(Step(moves, before, after, alone, best))
         made = [side.way(moves)[best].tolist() for side in here]
         styles = [
             shift(row, *move, found.bounds, found.strength)
@@ -252,7 +230,7 @@ def chain(
         ]
         logits = [each[:, best] for each in reached]
         left = moves[:, 0] != moves[best, 0]
-        among, alone = among[left], tuple(each[:, left] for each in alone)
+        moves, alone = moves[left], tuple(each[:, left] for each in alone)
     return steps
 
 
@@ -267,36 +245,35 @@ def furthest(
     before: Sequence[Float[Tensor, " _"]],
     after: Sequence[Float[Tensor, "_ m"]],
     alone: Sequence[Float[Tensor, "_ m"]],
-    among: Among,
+    mirrored: Bool[Tensor, " m"],
     *,
     threshold: float,
 ) -> int | None:
-    """The move that raises the sides' mean leads most in sum, counted up to the threshold.
+    """The move after which the sides' mean leads are largest in sum, counted up to the threshold.
 
-    So an image that is decided gives nothing more, and counts where it would be undone. A gain
-    counts as far as the move's change of the picture comes back: the rest of it no photo can show,
-    and of two moves nearly as good the truer one is first. Where no
+    So an image that is decided gives nothing more, and counts where it would be undone. Where no
     move gives anything on top, the one that gives most alone is taken: what else decides, of moves
     after which no side has fewer images decided. A classifier that is sure cannot be surer, so what
     is on top tells nothing there. None where nothing gives anything.
 
     Args:
-        before, after, alone, among: of a `Step`.
+        before, after, alone: of a `Step`.
+        mirrored: which moves are `opposite`.
         threshold: up to which leads count.
     """
     pairs = list(zip(before, after, strict=True))
     on_top = [gains(now, then, threshold) for now, then in pairs]
-    best = _most(on_top, among)
-    if best is None and len(among.moves):
+    best = _most(on_top, mirrored)
+    if best is None and len(mirrored):
         fewer = torch.stack([(then > 0).sum(0) < (now > 0).sum() for now, then in pairs]).any(0)
         left = (~fewer).nonzero().flatten()
-        best = _most([each[:, left] for each in alone], among[left])
+        best = _most([each[:, left] for each in alone], mirrored[left])
         best = best if best is None else int(left[best])
     return best
 
 
-def _most(sides: Sequence[Float[Tensor, "_ m"]], among: Among) -> int | None:
-    """The move that gives most of what comes back, None where none gives anything.
+def _most(sides: Sequence[Float[Tensor, "_ m"]], mirrored: Bool[Tensor, " m"]) -> int | None:
+    """The move that gives most, None where none gives anything.
 
     Two classes go one way only where that clearly takes both further, by two standard errors over
     the images: else the few that are undecided would turn a direction round for next to nothing.
@@ -305,8 +282,8 @@ def _most(sides: Sequence[Float[Tensor, "_ m"]], among: Among) -> int | None:
     squares = torch.stack([side.square().mean(0) for side in sides])
     images = torch.tensor([len(side) for side in sides], device=means.device)[:, None]
     doubts = ((squares - means.square()).clamp(min=0) / images).sqrt()
-    total, clear = means.sum(0) * among.share, (means > CLEARLY * doubts).all(0)
-    total = total.masked_fill(~(opposite(among.moves) | clear), -inf)
+    total, clear = means.sum(0), (means > CLEARLY * doubts).all(0)
+    total = total.masked_fill(~(mirrored | clear), -inf)
     return int(total.argmax()) if len(total) and total.max() > 0 else None
 
 
@@ -315,7 +292,7 @@ def chains(
     found: Search,
     targets: Collection[int],
     *,
-    among: Mapping[int, Among] | None = None,
+    among: Mapping[int, Moves] | None = None,
     **options: Any,
 ) -> dict[int, list[Step]]:
     """The chain towards each class; two classes share theirs.
@@ -323,20 +300,20 @@ def chains(
     Args:
         measure, found: as for `chain`.
         targets: the classes.
-        among: for each of them which moves; by default the `candidates`.
+        among: for each of them the moves to choose among; by default the `candidates`.
         options: `count`, `barred` and `back` of `chain`.
     """
-    ways = dict.fromkeys(targets) | dict(among or {})
+    moves = dict.fromkeys(targets) | dict(among or {})
     if _shared(found):
         first = next(iter(targets))
-        steps = chain(measure, found, sides(found, 0), among=ways[first], **options)
+        steps = chain(measure, found, sides(found, 0), moves=moves[first], **options)
         return dict.fromkeys(targets, steps)
-    return {k: chain(measure, found, sides(found, k), among=ways[k], **options) for k in targets}
+    return {k: chain(measure, found, sides(found, k), moves=moves[k], **options) for k in targets}
 
 
 def towards(found: Search, target: int, step: Step, which: int) -> tuple[int, int]:
     """Coordinate and direction of a move of a step, as it goes towards a class."""
-    coordinate, *directions = step.among.moves[which].tolist()
+    coordinate, *directions = step.moves[which].tolist()
     return coordinate, directions[target if _shared(found) else 0]
 
 
@@ -353,14 +330,17 @@ def won(
     if not steps:
         return []
     rows = [torch.randint(len(side), (len(side),), generator=draw) for side in steps[0].before]
-
-    def drawn(part: Sequence[Tensor]) -> list[Tensor]:
-        return [side[some] for side, some in zip(part, rows, strict=True)]
-
-    best = []
-    for x in steps:
-        before, after, alone = map(drawn, (x.before, x.after, x.alone))
-        best.append(furthest(before, after, alone, x.among, threshold=found.threshold))
+    best = [
+        furthest(
+            *(
+                [side[some] for side, some in zip(sides, rows, strict=True)]
+                for sides in (step.before, step.after, step.alone)
+            ),
+            mirrored=opposite(step.moves),
+            threshold=found.threshold,
+        )
+        for step in steps
+    ]
     pairs = zip(steps, best, strict=True)
     return [towards(found, target, step, which) for step, which in pairs if which is not None]
 

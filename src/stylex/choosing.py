@@ -12,9 +12,8 @@ from torch import Tensor
 from stylex import sweep
 from stylex.attfind import Search, class_index, find_again, placed
 from stylex.chaining import (
-    GAINS,
+    REST_BY,
     SEEN_AGAIN,
-    Among,
     Back,
     Measure,
     Moves,
@@ -118,7 +117,6 @@ def coming_back(
         p = found.logits[torch.cat(rows).to(found.logits.device)].softmax(1).to(sides[0])
         before = draw(torch.cat(sides))
         again = redraw(before, p)
-        known: dict[tuple[int, ...], float] = {}
 
         def share(ways: tuple[list[int], ...]) -> float:
             its = zip(sides, ways, strict=True)
@@ -127,14 +125,9 @@ def coming_back(
             return share_back(before, after, again, redraw(after, p))
 
         def shares(moves: Moves) -> Float[Tensor, " m"]:
-            each = [tuple(move) for move in moves.tolist()]
-            if new := [move for move in each if move not in known]:
-                asked = torch.tensor(new, dtype=torch.long)
-                ways = zip(*(side.way(asked).tolist() for side in here), strict=True)
-                name = f"back-{key_of('', [asked, *rows])[:16]}"
-                came = ledger.once(name, lambda: torch.tensor([*map(share, ways)]))
-                known.update(zip(new, came.tolist(), strict=True))
-            return torch.tensor([known[move] for move in each], device=device)
+            ways = zip(*(side.way(moves).tolist() for side in here), strict=True)
+            name = f"back-{key_of('', [moves, *rows])[:16]}"
+            return ledger.once(name, lambda: torch.tensor([*map(share, ways)])).to(device)
 
         return shares
 
@@ -167,8 +160,8 @@ def on_top(
 
     Returns:
         A search of rule "subset"; `made["candidates"]` are the moves that each class's chain chose
-        from and what share of each comes back, `made["comes_back"]` is what was asked of them,
-        `made["gains"]` how their gains count. Effects of a fast search that were
+        from, `made["comes_back"]` is what was asked of them, `made["rest_by"]` how the list goes
+        on where nothing helps on top. Effects of a fast search that were
         foretold and are reported now are measured, in place.
 
     Raises:
@@ -184,9 +177,9 @@ def on_top(
     back = redraw and coming_back(found, draw, redraw, ledger or Ledger())
     chained = chains(measure, found, targets, count=count, barred=barred, back=back)
     moves = {k: [towards(found, k, step, step.best) for step in chained[k]] for k in targets}
-    named = {str(k): _told(steps[0].among) for k, steps in chained.items() if steps}
+    named = {str(k): steps[0].moves.tolist() for k, steps in chained.items() if steps}
     made: dict[str, Any] = found.made | {"count": count, "candidates": named}
-    made |= {"comes_back": COMES_BACK if redraw else None, "gains": GAINS}
+    made |= {"comes_back": COMES_BACK if redraw else None, "rest_by": REST_BY}
     if (known := made.get("measured")) is not None:  # of a fast search: report nothing foretold
         left = sorted({j for its in moves.values() for j, _ in its} - set(known))
         some = torch.tensor(left, dtype=torch.long, device=found.styles.device)
@@ -208,20 +201,16 @@ def on_top(
     return replace(found, attributes=tuple(attributes), rule="subset", made=made)
 
 
-def _told(among: Among) -> dict[str, Any]:
-    return {"moves": among.moves.tolist(), "share": among.share.tolist()}
-
-
 def check_list(found: Search) -> None:
     """Refuse a list that cannot be walked again.
 
     Raises:
         ValueError: it was chosen on top of each other otherwise, by a StylEx of before.
     """
-    if found.rule == "subset" and (by := found.made.get("gains")) != GAINS:
+    if found.rule == "subset" and (by := found.made.get("rest_by")) != REST_BY:
         raise ValueError(
-            f"the list was made by an older StylEx (gains count {by or 'in full'}, wanted {GAINS}"
-            "); choose again: stylex search --reuse, with --images as many as it took"
+            f"the list was made by an older StylEx (it goes on by {by or 'leads in full'}, wanted "
+            f"{REST_BY}); choose again: stylex search --reuse, with --images as many as it took"
         )
 
 
@@ -233,12 +222,8 @@ def walked(
     given = (model.generator.synthesis, model.classifier, found.bounds)
     how = {"strength": found.strength, "batch": model.at_once}
     named = found.made.get("candidates", {})  # in the end a fast search knows better: not anew
-    here = found.styles.device
-    among = {
-        k: Among(*(torch.tensor(its[part], device=here) for part in ("moves", "share")))
-        for k in targets
-        if (its := named.get(str(k)))
-    }
+    among = {k: torch.tensor(named[str(k)]) for k in targets if str(k) in named}
+    among = {k: moves.to(found.styles.device) for k, moves in among.items()}
     return chains(engine(*given, **how), found, targets, among=among, **options)
 
 

@@ -21,7 +21,7 @@ import torch
 
 from stylex import explaining, rivals
 from stylex.attfind import Search
-from stylex.chaining import GAINS
+from stylex.chaining import REST_BY
 from stylex.classifier import Classifier
 from stylex.data import ImageSet, read_splits
 from stylex.drawing import (
@@ -65,7 +65,7 @@ GENTLY |= AWAKE | {"discriminator_rate": 0.0017}
 BASE_IMAGES = 60_000  # that are drawn for a base
 # how a cell is searched: options of it, and what it asks of its moves
 SEARCHING: dict[str, Any] = {"mode": "fast", "rule": "subset"}
-ASKING: dict[str, Any] = SEARCHING | {"comes_back": COMES_BACK, "gains": GAINS}
+ASKING: dict[str, Any] = SEARCHING | {"comes_back": COMES_BACK, "rest_by": REST_BY}
 
 
 def cell(
