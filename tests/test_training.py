@@ -776,6 +776,15 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
     (base / "model.safetensors").unlink()
     longer = training.train(*given, run=tmp_path / "run", **options | {"total_images": 16})
     torch.testing.assert_close(longer.own_state()[name], weights[name], atol=1e-6, rtol=0)
+    # what binds is which networks they were, not where they lay
+    options |= {"total_images": 24, "begin_with": str(straight.path)}
+    longer = training.train(*given, run=tmp_path / "run", **options)
+    torch.testing.assert_close(longer.own_state()[name], weights[name], atol=1e-6, rtol=0)
+    assert runs.read_json(Run(tmp_path / "run").about)["begins_from"] == about["begins_from"]
+    for other in (tmp_path / "run", tmp_path / "gone"):
+        options["begin_with"] = str(other)
+        says = error_of(lambda: training.train(*given, run=tmp_path / "run", **options))
+        assert f"was begun with begin_with {base}, now it is {other};" in says
 
 
 @pytest.mark.parametrize(

@@ -119,17 +119,27 @@ def begin(
         "hours": 0.0,
         "finished": None,
     }
+    about |= beginning(settings.get("begin_with"))
     if old:
+        if (its := about.get("begins_from")) and its == old.get("begins_from"):
+            may_change = {*may_change, "begin_with"}  # the same networks lie elsewhere now
         runs.check_same(about, old, files.path, may_change=may_change)
         return settings
     if writes:
-        if first := settings.get("begin_with"):
-            its = runs.read_json(Run(first).about)
-            about["begins_after"] = its["images_seen"] + its.get("begins_after", 0)
-            about["begins_from"] = sha256(Run(first).model.read_bytes()).hexdigest()[:12]
         about["classifier"] = remember(classifier, files.path)
         runs.write_json(files.about, about)
     return settings
+
+
+def beginning(first: str | Path | None) -> dict[str, Any]:
+    """What `run.json` says of the run that another one begins with; nothing where there is none."""
+    if first is None or not (its := Run(first)).model.is_file():
+        return {}
+    about = runs.read_json(its.about)
+    return {
+        "begins_after": about["images_seen"] + about.get("begins_after", 0),
+        "begins_from": sha256(its.model.read_bytes()).hexdigest()[:12],
+    }
 
 
 def length(
