@@ -19,9 +19,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import stylex.loop
 from stylex import data, looking, pictures, plan, runs, step, telling, training
 from stylex.classifier import Classifier
 from stylex.keeping import load_classifier, save_classifier
+from stylex.loop import Training
 from stylex.losses import generator_loss, perceptual_distance
 from stylex.model import StylEx
 from stylex.runs import Run
@@ -213,7 +215,7 @@ def test_no_training_image_is_measured(photos: Path, tmp_path: Path, monkeypatch
 
         monkeypatch.setattr(module, name, watched)
 
-    real_table = training.final_table
+    real_table = stylex.loop.final_table
 
     def evaluated(*args: Any) -> Any:
         with monkeypatch.context() as inside:
@@ -223,8 +225,8 @@ def test_no_training_image_is_measured(photos: Path, tmp_path: Path, monkeypatch
             )
             return real_table(*args)
 
-    spy(training, "watch", "search")
-    monkeypatch.setattr(training, "final_table", evaluated)
+    spy(stylex.loop, "watch", "search")
+    monkeypatch.setattr(stylex.loop, "final_table", evaluated)
     finish(photos, tmp_path, **QUICK)
     splits = data.read_splits(photos, resolution=32)
     for split, found in seen.items():
@@ -355,7 +357,7 @@ KILLS = {
 DRIVER = """
 import json, os, pathlib, signal, sys
 from safetensors.torch import save_file
-from stylex import model, step, training
+from stylex import loop, model, step, training
 from stylex.keeping import load_classifier
 
 def kill():
@@ -379,7 +381,7 @@ photos, classifier, options, folder = sys.argv[1:]
 moments = {
     "first": (3, step.Step, "reconstruction"),
     "step": (2, step.Step, "judge"),
-    "save_file": (2, training, "save_file", half),
+    "save_file": (2, loop, "save_file", half),
     "rename": (2, pathlib.Path, "rename"),
     "model": (2, model.StylEx, "save"),
 }
@@ -524,20 +526,20 @@ class Poison:
     def __init__(self, monkeypatch, *, gradient: bool = False, when: Callable[[int, int], bool]):
         self.gradient, self.when, self.struck = gradient, when, []
         self.now, self.saves = (0, 0), 0
-        real_call, real_save = step.Step.__call__, training.save_file
+        real_call = step.Step.__call__
 
         def call(it: step.Step, *args: Any, **given: Any) -> Any:
             self.now = (given["images_seen"], given["attempt"])
             return real_call(it, *args, **given)
 
-        def save_file(state: dict[str, Tensor], path: Path) -> None:
+        def save(state: dict[str, Tensor], path: Path) -> None:
             assert all(value.isfinite().all() for value in state.values())
             self.saves += 1
-            real_save(state, path)
+            save_file(state, path)
 
         monkeypatch.setattr(step.Step, "__call__", call)
         monkeypatch.setattr(step, "generator_loss", self.loss)
-        monkeypatch.setattr(training, "save_file", save_file)
+        monkeypatch.setattr(stylex.loop, "save_file", save)
 
     def loss(self, verdict: Tensor) -> Tensor:
         """In place of the adversarial loss."""
@@ -663,7 +665,7 @@ def test_some_of_the_adversarial_images_come_from_noise_unless_said_otherwise():
 # --- batches -------------------------------------------------------------------------------------
 
 
-def begun(photos: Path, run: Path, classifier: Classifier, **changed: Any) -> training.Training:
+def begun(photos: Path, run: Path, classifier: Classifier, **changed: Any) -> Training:
     """A training that has made no step yet."""
     splits = data.read_splits(photos, resolution=32)
     keywords = inspect.signature(training.train).parameters
@@ -673,12 +675,10 @@ def begun(photos: Path, run: Path, classifier: Classifier, **changed: Any) -> tr
     fabric = training.start(device="cpu", precision="fp32")
     distance = perceptual_distance("classifier", classifier)
     options = SimpleNamespace(**settings)
-    return training.Training(
-        fabric, Run(run), classifier, splits, distance=distance, options=options
-    )
+    return Training(fabric, Run(run), classifier, splits, distance=distance, options=options)
 
 
-def draw_batches(loop: training.Training, count: int) -> tuple[Tensor, Tensor]:
+def draw_batches(loop: Training, count: int) -> tuple[Tensor, Tensor]:
     """Photos and logits of the first batches."""
     batches = []
     for number in range(count):
@@ -725,7 +725,7 @@ def test_without_flips_nothing_is_mirrored(photos: Path, tmp_path: Path):
 
 def test_intervals_need_not_divide_each_other():
     """A batch may run past the end of an interval; at the end of the training all are due."""
-    loop = object.__new__(training.Training)
+    loop = object.__new__(Training)
     intervals = {"log_images": 10, "snapshot_images": 25, "checkpoint_images": 7}
     loop.options = SimpleNamespace(batch=8, total_images=60, **intervals)
     due = {}

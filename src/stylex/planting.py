@@ -36,6 +36,7 @@ from stylex.drawing import (
 )
 from stylex.edits import Bench, of_search
 from stylex.looking import spread
+from stylex.loop import MAY_CHANGE
 from stylex.losses import Perceptual
 from stylex.model import StylEx, in_batches
 from stylex.readers import Reader, train_reader
@@ -46,7 +47,7 @@ from stylex.selection import COMES_BACK
 from stylex.shapes import Images, Logits
 from stylex.subjects import Subjects
 from stylex.synthetic import CLASSES, Kind, Rule, draw_rule
-from stylex.training import MAY_CHANGE, NOT_SETTINGS, train
+from stylex.training import NOT_SETTINGS, train
 from stylex.truth import EXPLAINED, importance
 
 SEARCHED = 80  # images, of at most 100 promised
