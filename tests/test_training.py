@@ -773,7 +773,7 @@ def test_a_run_that_begins_with_another_goes_on_without_it(
     weights = load_file(straight.model)
     name = "generator.synthesis.constant"
     torch.testing.assert_close(model.own_state()[name], weights[name], atol=1e-6, rtol=0)
-    (base / "model.safetensors").unlink()
+    (base / "run.json").unlink()
     longer = training.train(*given, run=tmp_path / "run", **options | {"total_images": 16})
     torch.testing.assert_close(longer.own_state()[name], weights[name], atol=1e-6, rtol=0)
     # what binds is which networks they were, not where they lay

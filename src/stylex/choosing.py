@@ -1,6 +1,6 @@
 """Choosing attributes with the model at hand: on top of each other, or unseen by D."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -107,7 +107,7 @@ def coming_back(
     Args:
         found: whose styles are moved.
         draw, redraw: the model, from styles and from images.
-        ledger: keeps what was seen, for all processes.
+        ledger: keeps what was seen; its processes share the moves.
     """
 
     def shares_on(here: Sequence[Side]) -> Callable[[Moves], Float[Tensor, " m"]]:
@@ -125,9 +125,14 @@ def coming_back(
             return share_back(before, after, again, redraw(after, p))
 
         def shares(moves: Moves) -> Float[Tensor, " m"]:
-            ways = zip(*(side.way(moves).tolist() for side in here), strict=True)
+            ways = [*zip(*(side.way(moves).tolist() for side in here), strict=True)]
+
+            def work(row: int, _stop: int) -> Iterator[Tensor]:
+                yield torch.tensor([share(ways[row])])
+
             name = f"back-{key_of('', [moves, *rows])[:16]}"
-            return ledger.once(name, lambda: torch.tensor([*map(share, ways)])).to(device)
+            asked = ledger.fill(name, (len(ways), 1), work, like=found.styles, each=0.0)
+            return asked[:, 0].to(device)
 
         return shares
 

@@ -133,7 +133,10 @@ def begin(
 
 def beginning(first: str | Path | None) -> dict[str, Any]:
     """What `run.json` says of the run that another one begins with; nothing where there is none."""
-    if first is None or not (its := Run(first)).model.is_file():
+    if first is None:
+        return {}
+    its = Run(first)
+    if not (its.model.is_file() and its.about.is_file()):  # a run that was begun needs it no more
         return {}
     about = runs.read_json(its.about)
     return {
