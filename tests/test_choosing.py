@@ -1,5 +1,6 @@
 """Choosing with the model at hand: real but tiny networks, and a discriminator in closed form."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -271,6 +272,30 @@ def test_what_comes_back_is_kept_for_all_processes(tmp_path):
     count = len(drawn)
     assert back() == first
     assert len(drawn) == count + 1  # the images before any move
+
+
+def test_processes_share_the_question_what_comes_back(tmp_path):
+    """Of four moves two are drawn by each, and both have the shares of all."""
+    model = Plain(seeing(0), smudge=0.3)
+    found = searched(model, [*GRAYS, [0.2] * 4])
+    moves = torch.tensor([[0, 1, 0], [3, 1, 0], [2, 0, 0], [1, 1, 0]])
+
+    def process(rank: int) -> tuple[int, list[float]]:
+        """How many moves it drew, and all shares."""
+        ledger, drawn = Ledger(tmp_path / "searching", rank=rank, ranks=2), []
+        ledger.bind("a search")
+
+        def redraw(images, p):
+            drawn.append(len(images))
+            return choosing.redrawing(model)(images, p)
+
+        back = choosing.coming_back(found, model.synthesize, redraw, ledger)(sides(found, 1))
+        unmoved = len(drawn)
+        shares = back(moves).tolist()
+        return len(drawn) - unmoved, [round(share, 3) for share in shares]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(process, (0, 1))] == [(2, [1.0, 0.0, 1.0, 1.0])] * 2
 
 
 class Seeing(torch.nn.Module):
